@@ -1,0 +1,1 @@
+"""Customers, accounts, sender domains and keys: records of ``mail.directory``, followed in memory by every process."""

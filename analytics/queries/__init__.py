@@ -1,0 +1,1 @@
+"""Questions to ClickHouse, each scoped to one tenant: search, timeline, rates."""

@@ -1,0 +1,1 @@
+"""The REST door: the native API and the Retarus-compatible job interface."""

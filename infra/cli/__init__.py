@@ -1,0 +1,1 @@
+"""The ``depesche`` command: one file per noun."""

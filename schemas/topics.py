@@ -1,0 +1,134 @@
+"""The one table of topics: name, record, key, partitions, retention. Set-up creates them, every start checks them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+DAY = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic of the log.
+
+    Attributes:
+        name: topic name.
+        record: name of the Avro record in its values; empty where the values are not ours (Faust's changelogs).
+        key: what the record key is, in words.
+        spread: whether it has the configured number of partitions (else one).
+        config: topic configuration that must hold.
+        purpose: one sentence.
+    """
+
+    name: str
+    record: str
+    key: str
+    purpose: str
+    spread: bool = True
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+def _deleted_after(days: int, **more: str) -> dict[str, str]:
+    extra = {name.replace("_", "."): value for name, value in more.items()}
+    return {"cleanup.policy": "delete", "retention.ms": str(days * DAY), "retention.bytes": "-1", **extra}
+
+
+COMPACTED = {"cleanup.policy": "compact"}
+
+JOBS = Topic(
+    "mail.jobs",
+    "Job",
+    "job id",
+    "Accepted jobs; a 250 or 202 was given for each.",
+    config=_deleted_after(14, flush_messages="1"),
+)
+OUTBOUND = Topic("mail.outbound", "MailUnit", "route", "Signed units waiting for a courier.", config=_deleted_after(14))
+RETRIES = {
+    "1m": 60,
+    "5m": 300,
+    "15m": 900,
+    "1h": 3600,
+    "4h": 14400,
+}
+"""The ladder: rung to its constant delay in seconds; a constant delay makes waiting a FIFO."""
+RETRY = {
+    rung: Topic(
+        f"mail.retry.{rung}",
+        "MailUnit",
+        "route",
+        f"Units that wait {rung} for their next attempt.",
+        config=_deleted_after(14),
+    )
+    for rung in RETRIES
+}
+ATTEMPTS = Topic(
+    "mail.attempts",
+    "AttemptMarks",
+    "none; partition of the unit in mail.outbound",
+    "Delivery attempts, written ahead.",
+    config=_deleted_after(14),
+)
+EVENTS = Topic("mail.events", "MailEvent", "recipient key", "What we did with a unit.", config=_deleted_after(45))
+OUTCOMES = Topic("mail.outcomes", "MailEvent", "recipient key", "What the world answered.", config=_deleted_after(45))
+DIRECTORY = Topic(
+    "mail.directory",
+    "DirectoryRecord",
+    "kind/id/tenant",
+    "Customers, accounts, domains and keys as they are now.",
+    spread=False,
+    config=COMPACTED,
+)
+AUDIT = Topic(
+    "mail.audit",
+    "DirectoryRecord",
+    "kind/id/tenant",
+    "Every version of every thing in the directory.",
+    spread=False,
+    config=_deleted_after(3650),
+)
+SUPPRESSIONS = Topic(
+    "mail.suppressions", "", "recipient key", "Who must not be written to, and since when.", config=COMPACTED
+)
+PACE = Topic("mail.pace", "", "route", "How fast each route may send.", spread=False, config=COMPACTED)
+RATES = Topic(
+    "mail.rates",
+    "RateSum",
+    "type|provider|minute|source partition",
+    "Outcomes per type, provider and minute.",
+    spread=False,
+    config=COMPACTED,
+)
+DEAD = Topic(
+    "mail.dead",
+    "DeadLetter",
+    "none",
+    "Records nobody could decide, with their cause.",
+    spread=False,
+    config=_deleted_after(180),
+)
+
+ALL: tuple[Topic, ...] = (
+    JOBS,
+    OUTBOUND,
+    *RETRY.values(),
+    ATTEMPTS,
+    EVENTS,
+    OUTCOMES,
+    DIRECTORY,
+    AUDIT,
+    SUPPRESSIONS,
+    PACE,
+    RATES,
+    DEAD,
+)
+
+#: Event types that are what the world answered; all others are what we did (design section 3).
+OUTCOME_TYPES = frozenset(
+    {"deferred", "delivered", "bounced", "complained", "opened", "clicked", "unsubscribed", "expired", "failed"}
+)
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of a hexadecimal key (recipient keys are keyed hashes, so their first digits are evenly spread)."""
+    return int(key[:8], 16) % partitions

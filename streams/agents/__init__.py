@@ -1,0 +1,1 @@
+"""Folds of the log in Faust: state from events, no I/O but awaited sends."""

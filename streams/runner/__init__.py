@@ -1,0 +1,1 @@
+"""How a stage owns partitions: the completion tracker, the consumer loop, the watchdog."""

@@ -1,0 +1,1 @@
+"""When: the stages of a unit's life, in order prepare, deliver, retry."""

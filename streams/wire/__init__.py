@@ -1,0 +1,1 @@
+"""Where: the outside world, each piece behind a small protocol (DNS, SMTP, scanners)."""
