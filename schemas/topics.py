@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -132,3 +133,13 @@ OUTCOME_TYPES = frozenset(
 def partition_of(key: str, partitions: int) -> int:
     """The partition of a hexadecimal key (recipient keys are keyed hashes, so their first digits are evenly spread)."""
     return int(key[:8], 16) % partitions
+
+
+def route_partition(route: str, partitions: int) -> int:
+    """The partition of a route in mail.outbound and mail.retry.*: one courier owns all units of a route."""
+    return partition_of(hashlib.sha1(route.encode(), usedforsecurity=False).hexdigest(), partitions)
+
+
+def job_partition(job_id: str, partitions: int) -> int:
+    """The partition of a job in mail.jobs: by the random end of its id."""
+    return partition_of(job_id[-8:], partitions)
