@@ -1,19 +1,23 @@
 """An authoritative name server in our own process: always there, and able to fail on purpose.
 
-It serves a zone folder over UDP and TCP (RFC 1035), follows aliases inside the zone, knows empty names in between from missing
-ones, cuts answers that do not fit, and notices at the next question that a record was published. Real servers (Knot) give the
-same answers, which a contract test holds; the faults below are what they cannot do.
+It serves a zone folder over UDP and TCP (RFC 1035), follows aliases inside the zone, knows empty names in between from
+missing ones, cuts answers that do not fit, and notices at the next question that a record was published. Real servers
+(Knot) give the same answers, which a contract test holds; the faults below are what they cannot do.
 
 A fault belongs to a name by `ZoneFolder.set_fault`, or by the name itself: the label `servfail`, `refused`, `nxdomain`,
 `timeout`, `truncate` or `delay-300` (milliseconds) anywhere in it, alone or in front of another label: `timeout.test`,
-`servfail-inbox.test`, `mx.delay-300-sandbox.test`. The second form answers with what stands under the name without the fault.
+`servfail-inbox.test`, `mx.delay-300-sandbox.test`. The second form answers with what stands under the name without the
+fault.
 """
 
 import asyncio
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
+import structlog
 from dnslib import (
     AAAA,
     CLASS,
@@ -35,7 +39,7 @@ from dnslib import (
 )
 
 from depesche.infra.local.published import Published, ZoneFolder
-from depesche.infra.local.zone import NAMESERVER, NEGATIVE_TTL, Record
+from depesche.infra.local.zone import NAMESERVER, NEGATIVE_TTL, Record, ZoneError
 
 LARGEST_DATAGRAM = 1232
 """Bytes of the largest UDP answer, whatever the client offers (the DNS Flag Day 2020 value)."""
@@ -119,16 +123,20 @@ class Nameserver:
         self._table = _Table(Published((), {}))
 
     def answer(self, packet: bytes, *, datagram: bool) -> Answer:
-        """Return the answer to one question packet; raises ZoneError when the folder was damaged by hand."""
+        """Return the answer to one question packet; SERVFAIL while the folder's files cannot be read."""
         try:
             request = DNSRecord.parse(packet)
         except DNSError:
             return Answer(None)
         if request.header.qr or not request.questions:
             return Answer(None)
-        stamp = self._folder.stamp()
-        if stamp != self._stamp:
-            self._table, self._stamp = _Table(self._folder.read()), stamp
+        try:
+            self._refresh()
+        except ZoneError as error:
+            structlog.get_logger().error("zone folder is damaged", reason=str(error))
+            reply = request.reply(ra=0, aa=0)
+            reply.header.rcode = RCODE.SERVFAIL
+            return Answer(reply.pack())
         asked = _plain(request.q.qname)
         name, fault = split_fault(asked, self._table.faults)
         if fault == "timeout":
@@ -143,6 +151,11 @@ class Nameserver:
         else:
             self._fill(reply, asked, name)
         return Answer(_packed(request, reply, datagram=datagram, cut=fault == "truncate"), delay)
+
+    def _refresh(self) -> None:
+        stamp = self._folder.stamp()
+        if stamp != self._stamp:
+            self._table, self._stamp = _Table(self._folder.read()), stamp
 
     def _fill(self, reply: DNSRecord, asked: str, name: str) -> None:
         finding = self._table.resolve(name, QTYPE.get(reply.q.qtype))
@@ -191,7 +204,10 @@ def _data(record: Record) -> RD:
         return MX(host, preference)
     if record.kind == "TXT":
         return TXT(record.strings())
-    one = {"A": A, "AAAA": AAAA, "CNAME": CNAME, "NS": NS, "PTR": PTR}[record.kind]
+    if record.kind == "AAAA":
+        # Sixteen bytes, because dnslib cannot read `::ffff:10.0.0.1`.
+        return AAAA(tuple(ipaddress.IPv6Address(record.value).packed))
+    one = {"A": A, "CNAME": CNAME, "NS": NS, "PTR": PTR}[record.kind]
     return one(record.value)
 
 
@@ -214,8 +230,8 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # The selector loop's datagram transport is none by class, only by behaviour, so isinstance would say no.
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         answer = self._nameserver.answer(data, datagram=True)
@@ -232,7 +248,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 class DNSServer:
-    """The name server on a loopback address, UDP and TCP on one port. `port` 0 takes a free one, readable after `start`."""
+    """The name server on a loopback address, UDP and TCP on one port; `port` 0 takes a free one."""
 
     def __init__(self, folder: ZoneFolder, address: str = "127.0.0.1", port: int = 0) -> None:
         self.address = address

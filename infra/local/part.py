@@ -1,8 +1,8 @@
 """The shape that every far-side part shares, so that one supervisor can start them all.
 
 A part that is a program of its own (Knot, Postfix, clamd) says whether it can run here, writes what it needs, names its
-command line and can be waited for. Parts that live in our own process (the scripted sink, the in-process name server) are
-coroutines instead and need none of this.
+command line and can be waited for. Parts that live in our own process (the scripted sink, the in-process name server)
+are coroutines instead and need none of this.
 """
 
 import asyncio
@@ -11,9 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
-
-class NotReadyError(RuntimeError):
-    """A part did not answer as itself in the time it was given."""
+from depesche.infra.local.fault import LocalFault
 
 
 class Part(Protocol):
@@ -34,7 +32,7 @@ class Part(Protocol):
         ...
 
     async def ready(self, timeout: float) -> None:
-        """Return once the part serves; raise NotReadyError after `timeout` seconds."""
+        """Return once the part serves; raise LocalFault after `timeout` seconds."""
         ...
 
 
@@ -42,7 +40,7 @@ SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", 
 
 
 def find_program(name: str) -> str | None:
-    """Return the path of a system program, looking in the sbin folders too, which an ordinary user's PATH leaves out."""
+    """Return the path of a system program, also from the sbin folders that an ordinary user's PATH leaves out."""
     return shutil.which(name) or shutil.which(name, path=":".join(SYSTEM_FOLDERS))
 
 
@@ -61,8 +59,8 @@ def private_folder(path: Path, mode: int = 0o700) -> Path:
 async def until(name: str, timeout: float, check: Callable[[], Awaitable[bool]]) -> None:
     """Wait until `check` answers True, asking every 50 ms.
 
-    OSError and asyncio time-outs count as "not yet"; anything else is a real fault and goes up. Raises NotReadyError after
-    `timeout` seconds, with the last reason.
+    OSError and asyncio time-outs count as "not yet"; anything else is a real fault and goes up. Raises LocalFault
+    after `timeout` seconds, with the last reason.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
@@ -70,7 +68,7 @@ async def until(name: str, timeout: float, check: Callable[[], Awaitable[bool]])
     while True:
         left = deadline - loop.time()
         if left <= 0:
-            raise NotReadyError(f"{name} was not ready within {timeout:g} s: {reason}")
+            raise LocalFault(f"{name} was not ready within {timeout:g} s: {reason}.", "Look into its log file.")
         try:
             if await asyncio.wait_for(check(), left):
                 return

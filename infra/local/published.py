@@ -1,8 +1,9 @@
 """The zone as a folder: what every test name server reads, and where records are added while it runs.
 
-`base.json` holds the sandbox zone as it was prepared; `published.json` what was added since (the DKIM key of a domain that was
-just registered) and the faults that are on. Files are replaced whole under a lock, so that several processes may write and a
-reader never sees half of one. Nothing needs to be sent to a server: it notices the changed file at the next question.
+`base.json` holds the sandbox zone as it was prepared; `published.json` what was added since (the DKIM key of a
+domain that was just registered) and the faults that are on. Files are replaced whole under a lock, so that several
+processes may write and a reader never sees half of one. Nothing needs to be sent to the in-process server: it notices
+the changed file at the next question.
 """
 
 import fcntl
@@ -47,10 +48,7 @@ class ZoneFolder:
     def read(self) -> Published:
         """Return what stands there now. Raises ZoneError for a file that was damaged by hand."""
         published = _load(self.published_file)
-        faults = published.get("faults", {})
-        if not isinstance(faults, dict):
-            raise ZoneError("faults must be an object of name and fault")
-        return Published(_records(_load(self.base_file)) + _records(published), faults)
+        return Published(_records(_load(self.base_file)) + _records(published), _faults(published))
 
     def stamp(self) -> tuple[tuple[int, int], ...]:
         """Return a value that differs after every change; a few microseconds."""
@@ -58,13 +56,12 @@ class ZoneFolder:
 
     def publish(self, *records: Record) -> None:
         """Add records; publishing the same record twice leaves one."""
-        with self._changing() as (kept, faults):
-            kept += [record for record in records if record not in kept]
-            del faults
+        with self._changing() as (kept, _):
+            kept.extend(record for record in records if record not in kept)
 
     def withdraw(self, name: str, kind: Kind | None = None) -> None:
         """Remove what was published under a name, of one kind or of all; the base zone stays."""
-        with self._changing() as (kept, _faults):
+        with self._changing() as (kept, _):
             kept[:] = [record for record in kept if record.name != name or (kind and record.kind != kind)]
 
     def set_fault(self, name: str, fault: str | None) -> None:
@@ -72,7 +69,7 @@ class ZoneFolder:
         check_name(name)
         if fault is not None and not FAULT.fullmatch(fault):
             raise ZoneError(f"{fault!r} is not one of {FAULT.pattern}")
-        with self._changing() as (_kept, faults):
+        with self._changing() as (_, faults):
             faults.pop(name, None)
             if fault is not None:
                 faults[name] = fault
@@ -82,7 +79,7 @@ class ZoneFolder:
         private_folder(self.path, 0o755)
         with self._locked():
             content = _load(self.published_file)
-            kept, faults = list(_records(content)), dict(content.get("faults", {}))
+            kept, faults = list(_records(content)), _faults(content)
             yield kept, faults
             _replace(self.published_file, {"records": [asdict(record) for record in kept], "faults": faults})
 
@@ -116,6 +113,13 @@ def _records(content: Mapping[str, object]) -> tuple[Record, ...]:
         return tuple(Record(**item) for item in listed)
     except TypeError as error:
         raise ZoneError(f"a record has the wrong fields: {error}") from error
+
+
+def _faults(content: Mapping[str, object]) -> dict[str, str]:
+    faults = content.get("faults", {})
+    if not isinstance(faults, dict):
+        raise ZoneError("faults must be an object of name and fault")
+    return {str(name): str(fault) for name, fault in faults.items()}
 
 
 def _replace(path: Path, content: Mapping[str, object]) -> None:

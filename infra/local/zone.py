@@ -1,8 +1,8 @@
 """The names of the far side: one typed zone that every test name server serves.
 
-The whole name space is ours (the zone is the root), so that a name which is not described here does not exist, whatever the
-machine's own resolver would say, and nothing can leave it by accident. Every name stands under `.test` (RFC 6761 section 2).
-Far sides have a loopback address each and share one port, because an MX record cannot name a port.
+The whole name space is ours (the zone is the root), so that a name which is not described here does not exist, whatever
+the machine's own resolver would say, and nothing can leave it by accident. Every name stands under `.test` (RFC 6761
+section 2). Far sides have a loopback address each and share one port, because an MX record cannot name a port.
 """
 
 import ipaddress
@@ -28,9 +28,9 @@ class ZoneError(ValueError):
 class Record:
     """One resource record.
 
-    `name` is absolute, in lower case, without the final dot; `value` is the presentation form (MX: `10 mx.sandbox.test`, null
-    MX: `0 .`), except that a TXT value is the plain text, which is split into strings of 255 bytes when served. `ttl` in
-    seconds. Raises ZoneError for what no server could serve.
+    `name` is absolute, in lower case, without the final dot; `value` is the presentation form (MX:
+    `10 mx.sandbox.test`, null MX: `0 .`), except that a TXT value is the plain text, which is split into strings of
+    255 bytes when served. `ttl` in seconds. Raises ZoneError for what no server could serve.
     """
 
     name: str
@@ -85,8 +85,8 @@ def _check_value(kind: Kind, value: str) -> None:
 class FarSides:
     """Where the far sides listen: loopback addresses, all on one SMTP port.
 
-    `inbox` is Postfix where it runs, else the sink. Nothing listens on `dead`. `listeners` maps the label of a listener of
-    the sink (`busy`, `expiredtls` ...) to its address; each becomes a domain `<label>.test`.
+    `inbox` is Postfix where it runs, else the sink. Nothing listens on `dead`. `listeners` maps the label of a listener
+    of the sink (`busy`, `expiredtls` ...) to its address; each becomes a domain `<label>.test`.
     """
 
     sink: str = "127.0.0.2"
@@ -98,7 +98,7 @@ class FarSides:
 
 
 def sandbox_zone(far: FarSides) -> tuple[Record, ...]:
-    """Return the records of the sandbox: good domains, and one domain for each way in which DNS or a host may be odd."""
+    """Return the records of the sandbox: good domains, and one for each way in which DNS or a host may be odd."""
     records = [
         Record(NAMESERVER, "A", "127.0.0.1"),
         *_mailbox("sandbox.test", far.sink),
