@@ -44,6 +44,13 @@ JOBS = Topic(
     "Accepted jobs; a 250 or 202 was given for each.",
     config=_deleted_after(14, flush_messages="1"),
 )
+KEYED_JOBS = Topic(
+    "mail.jobs.keyed",
+    "Job",
+    "idempotency key",
+    "Accepted jobs that came with an idempotency key; the doors read them back to recognise a repetition.",
+    config=_deleted_after(14, flush_messages="1"),
+)
 OUTBOUND = Topic("mail.outbound", "MailUnit", "route", "Signed units waiting for a courier.", config=_deleted_after(14))
 RETRIES = {
     "1m": 60,
@@ -111,6 +118,7 @@ DEAD = Topic(
 
 ALL: tuple[Topic, ...] = (
     JOBS,
+    KEYED_JOBS,
     OUTBOUND,
     *RETRY.values(),
     ATTEMPTS,
