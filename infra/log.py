@@ -1,0 +1,96 @@
+"""Logs: one JSON object per line on standard error, from our code and from every library, with secrets and addresses masked.
+
+A log is read by more people than the mail it tells about, and is kept longer; so an address shows its first letter and its
+domain, and a value whose name says that it is secret is never written.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import orjson
+import structlog
+
+_ADDRESS = re.compile(r"([A-Za-z0-9!#$%&'*+/=?^_`{|}~.\-]{1,64})@([A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)+)")
+_SECRET_NAMES = re.compile(r"(?i)password|secret|token|authorization|api_?key|master_?key|private_?key|cookie")
+#: Libraries that tell each reconnect or request; their warnings are still heard.
+_TALKATIVE = ("aiokafka", "faust", "mode", "uvicorn.access", "mail.log", "asyncio", "clickhouse_connect", "httpx")
+
+
+def configure(level: str, process: str) -> None:
+    """Send every log of this process to standard error as JSON lines.
+
+    Args:
+        level: lowest level that is written: debug, info, warning or error.
+        process: name of this process, written on each line.
+    """
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _named(process),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info, masked, _to_json],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                masked,
+                _to_json,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    logging.captureWarnings(True)
+
+
+def masked(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The event without secrets and with addresses cut to ``a***@domain``; a structlog processor."""
+    return {name: _masked_value(name, value) for name, value in event.items()}
+
+
+def _masked_value(name: str, value: Any) -> Any:
+    if _SECRET_NAMES.search(name):
+        return "***"
+    if isinstance(value, str):
+        return masked_text(value)
+    if isinstance(value, Mapping):
+        return {str(key): _masked_value(str(key), inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_masked_value("", inner) for inner in value]
+    if isinstance(value, (int, float, bool)) or value is None:
+        return value
+    return masked_text(str(value))
+
+
+def masked_text(text: str) -> str:
+    """``text`` with every address cut to its first letter and its domain."""
+    return _ADDRESS.sub(lambda found: f"{found[1][0]}***@{found[2]}", text) if "@" in text else text
+
+
+def _named(process: str) -> Any:
+    def name(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["process"] = process
+        return event
+
+    return name
+
+
+def _to_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    return orjson.dumps(event, default=str).decode()
