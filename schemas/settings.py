@@ -164,8 +164,9 @@ class SandboxSettings(Part):
     enabled: bool = Field(
         True, description="Whether everything is sent to the sandbox on this machine. Off: to the world."
     )
-    host: str = Field("127.0.0.1", description="Address of the scripted mailbox.")
-    postfix_host: str = Field("127.0.0.2", description="Address of the sandbox's Postfix.")
+    postfix_host: str = Field(
+        "127.0.0.3", description="Loopback address of the sandbox's Postfix; the scripted mailbox has 127.0.0.2 and others."
+    )
     smtp_port: Port = Field(12525, description="SMTP port of mailbox and Postfix.")
     dns_port: Port = Field(15353, description="Port of the sandbox's DNS.")
 
@@ -185,6 +186,17 @@ class Settings(Part):
     )
     metrics_port: Port = Field(0, description="First port for Prometheus metrics of the processes; 0: off.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+    layout: tuple[str, ...] = Field(
+        (
+            "doors=rest+smtp",
+            "workshop=prepare+deliver+retry",
+            "analytics=analytics",
+            "agents=agents",
+            "sandbox=dns+mailbox",
+        ),
+        description="Which services `depesche up` runs in which process, as process=service+service. A service may stand "
+        "in several processes, which then share its work.",
+    )
     kafka: KafkaSettings = KafkaSettings.model_validate({})
     clickhouse: ClickHouseSettings = ClickHouseSettings.model_validate({})
     rest: RestSettings = RestSettings.model_validate({})

@@ -107,6 +107,13 @@ RATES = Topic(
     spread=False,
     config=COMPACTED,
 )
+RATES_CHANGELOG = Topic(
+    "mail.agents-rates-changelog",
+    "",
+    "table key",
+    "Faust's copy of the rates table, read at its start.",
+    config=COMPACTED,
+)
 DEAD = Topic(
     "mail.dead",
     "DeadLetter",
@@ -129,6 +136,7 @@ ALL: tuple[Topic, ...] = (
     SUPPRESSIONS,
     PACE,
     RATES,
+    RATES_CHANGELOG,
     DEAD,
 )
 

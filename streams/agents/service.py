@@ -1,0 +1,42 @@
+"""Runs the Faust app as one of our services: alone in its process, because a fold that must die takes the process along."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from depesche.analytics.log.sums import read_sums
+from depesche.schemas.settings import Settings
+from depesche.streams.agents.app import build_app, die
+from depesche.streams.agents.rates import Rates
+
+log = structlog.get_logger(__name__)
+
+START_SECONDS = 60.0
+
+
+class Agents:
+    """All folds in one Faust app."""
+
+    name = "agents"
+
+    def __init__(self, settings: Settings, member: str = "1") -> None:
+        self._settings = settings
+        self._member = member
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """See ``schemas.service.Service``. Ready when the tables are recovered and the agents are fed."""
+        app = build_app(self._settings, self._member)
+        Rates(app, self._settings, lambda: read_sums(self._settings))
+        app.finalize()
+        await app.start()
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await app.tables.recovery.completed.wait()
+            ready()
+            await app.wait_until_stopped()
+            die("the Faust app has stopped by itself")
+        finally:
+            await app.stop()
