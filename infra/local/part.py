@@ -84,3 +84,10 @@ async def read_greeting(host: str, port: int) -> bytes:
         return await reader.readline()
     finally:
         writer.close()
+
+
+async def port_is_open(host: str, port: int) -> bool:
+    """Connect and hang up. Raises OSError while nobody listens."""
+    _, writer = await asyncio.open_connection(host, port)
+    writer.close()
+    return True

@@ -1,0 +1,219 @@
+"""A real Postfix as the far side: foreign code that decides for itself whether our SMTP and our mail are right.
+
+It is a private instance: own configuration, queue, data, log and Maildir in one folder, one loopback address, no
+chroot, and nothing of the system's own Postfix is used but its programs. It accepts mail for its domains into one
+Maildir and hands nothing on: every other transport is an error. Postfix changes user by design, so it needs root.
+
+Paths that its processes open after they gave up root are relative to the queue, where they all stand: so the folder may
+lie in a home that only its owner can enter, such as root's.
+"""
+
+import os
+import pwd
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from depesche.infra.local.certificate import ensure_certificate
+from depesche.infra.local.fault import LocalFault
+from depesche.infra.local.part import find_program, missing_package, private_folder, read_greeting, until
+from depesche.infra.local.ports import require_free, require_loopback
+
+MASTER = Path("/usr/lib/postfix/sbin/master")
+HOST_NAME = "mx.inbox.test"
+LARGEST_MAIL = 50 * 1024 * 1024
+
+# Postfix's own list of queue folders (postfix-files): name, mode, and whether it belongs to the group of postdrop.
+_QUEUE_FOLDERS = {
+    **dict.fromkeys(
+        ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "saved", "trace", "private"),
+        (0o700, False),
+    ),
+    "maildrop": (0o730, True),
+    "public": (0o710, True),
+}
+
+_SERVICES = """\
+{listen} inet n - n - - smtpd
+postlog unix-dgram n - n - 1 postlogd
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+verify unix - - n - 1 verify
+proxymap unix - - n - - proxymap
+showq unix n - n - - showq
+error unix - - n - - error
+retry unix - - n - - error
+discard unix - - n - - discard
+virtual unix - n n - - virtual
+anvil unix - - n - 1 anvil
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PostfixSettings:
+    """Where the instance lives (`folder`) and listens, for which domains it takes mail, and the port of a milter, if any."""
+
+    folder: Path
+    address: str = "127.0.0.3"
+    port: int = 2525
+    domains: tuple[str, ...] = ("inbox.test", "postfix.test", "shop.test")
+    milter_port: int | None = None
+
+    @property
+    def maildir(self) -> Path:
+        """The Maildir with all mail that was accepted: `list_mails` and `read_mail` read it."""
+        return self.folder / "maildir"
+
+
+class Postfix:
+    """The private instance, run in the foreground by a supervisor: SIGTERM ends it with all its processes."""
+
+    name = "postfix"
+
+    def __init__(self, settings: PostfixSettings) -> None:
+        self.settings = settings
+        folder = settings.folder.absolute()
+        self._configuration = folder / "etc"
+        self._queue = folder / "queue"
+        self._data = folder / "data"
+        self._maildir = settings.maildir.absolute()
+        self.log_file = folder / "log" / "postfix.log"
+
+    def available(self) -> str | None:
+        """Return None when Postfix can run here, else the reason and the fix."""
+        if not MASTER.exists() or find_program("postconf") is None:
+            return missing_package("postfix", "the real far-side mail server")
+        if os.geteuid() != 0:
+            return "not root, and Postfix changes users by design; run as root, or use the sandbox mailbox instead"
+        try:
+            pwd.getpwnam("postfix")
+        except KeyError:
+            return "the user postfix is missing; reinstall with: sudo apt-get install -y --reinstall postfix"
+        return None
+
+    def prepare(self) -> None:
+        """Write configuration and folders. Raises LocalFault for an address that is not loopback or a port that is taken."""
+        settings = self.settings
+        require_loopback(settings.address, "Postfix")
+        require_free(settings.address, settings.port, "Postfix")
+        if settings.port == 25:
+            raise LocalFault("Port 25 is not for a test server.", "Choose another port in the settings.")
+        postfix = pwd.getpwnam("postfix")
+        private_folder(settings.folder, 0o755)
+        self._make_queue(postfix.pw_uid)
+        for folder, owner in ((self._data, postfix.pw_uid), (self._maildir, postfix.pw_uid), (self.log_file.parent, 0)):
+            private_folder(folder, 0o700)
+            os.chown(folder, owner, 0)
+        private_folder(self._configuration, 0o755)
+        certificate = ensure_certificate(
+            settings.folder / "tls",
+            "postfix",
+            [HOST_NAME, *(f"mx.{domain}" for domain in settings.domains)],
+            kind="rsa",
+        )
+        listen = f"{settings.address}:{settings.port}"
+        (self._configuration / "master.cf").write_text(_SERVICES.format(listen=listen))
+        (self._configuration / "recipients").write_text(_recipients(settings.domains))
+        values = self._identity() | self._delivery(postfix.pw_uid, postfix.pw_gid) | self._reception()
+        values |= {"smtpd_tls_cert_file": str(certificate.certificate), "smtpd_tls_key_file": str(certificate.key)}
+        (self._configuration / "main.cf").write_text(_rendered(values))
+
+    def command(self) -> list[str]:
+        """Return the command line of the master daemon in the foreground."""
+        return [str(MASTER), "-c", str(self._configuration), "-s"]
+
+    async def ready(self, timeout: float) -> None:
+        """Return once Postfix greets with its own name. Raises LocalFault after `timeout` seconds."""
+
+        async def greets() -> bool:
+            greeting = await read_greeting(self.settings.address, self.settings.port)
+            return greeting.startswith(f"220 {HOST_NAME} ".encode())
+
+        await until("Postfix", timeout, greets)
+
+    def _make_queue(self, owner: int) -> None:
+        private_folder(self._queue, 0o755)
+        private_folder(self._queue / "pid", 0o755)
+        for name, (mode, for_group) in _QUEUE_FOLDERS.items():
+            folder = private_folder(self._queue / name, mode)
+            shutil.chown(folder, owner, "postdrop" if for_group else 0)
+            folder.chmod(mode)
+
+    def _identity(self) -> dict[str, str]:
+        return {
+            "compatibility_level": "3.6",
+            "queue_directory": str(self._queue),
+            "data_directory": "../data",
+            "daemon_directory": str(MASTER.parent),
+            "maillog_file": str(self.log_file),
+            "maillog_file_prefixes": str(self.log_file.parent),
+            "myhostname": HOST_NAME,
+            "mydomain": "inbox.test",
+            "myorigin": "inbox.test",
+            # This must be an address that an interface has by name, or the master ends without a word; where it listens
+            # stands in master.cf.
+            "inet_interfaces": "127.0.0.1",
+            "inet_protocols": "ipv4",
+            "mynetworks": "",
+            "alias_maps": "",
+            "alias_database": "",
+            "local_recipient_maps": "",
+        }
+
+    def _delivery(self, owner: int, group: int) -> dict[str, str]:
+        nowhere = "error:5.3.2 this test server sends nothing anywhere"
+        return {
+            "mydestination": "",
+            "relay_domains": "",
+            "virtual_mailbox_domains": " ".join(self.settings.domains),
+            "virtual_mailbox_base": "/proc/self/cwd/..",
+            "virtual_mailbox_maps": "regexp:../etc/recipients",
+            "virtual_uid_maps": f"static:{owner}",
+            "virtual_gid_maps": f"static:{group}",
+            "virtual_mailbox_limit": "0",
+            "message_size_limit": str(LARGEST_MAIL),
+            "virtual_transport": "virtual",
+            "default_transport": nowhere,
+            "relay_transport": nowhere,
+            "local_transport": nowhere,
+            "smtp_dns_support_level": "disabled",
+        }
+
+    def _reception(self) -> dict[str, str]:
+        values = {
+            "smtpd_relay_restrictions": "reject_unauth_destination",
+            "smtpd_recipient_restrictions": "reject_unauth_destination",
+            "smtpd_peername_lookup": "no",
+            # Mail must arrive as it was sent, even what lacks a header: nobody here is a local client to be helped.
+            "local_header_rewrite_clients": "",
+            "smtpd_client_connection_count_limit": "0",
+            "smtpd_tls_security_level": "may",
+            "smtpd_tls_loglevel": "1",
+            "smtpd_tls_received_header": "yes",
+            "smtputf8_enable": "yes",
+            "biff": "no",
+        }
+        if self.settings.milter_port is not None:
+            values |= {
+                "smtpd_milters": f"inet:127.0.0.1:{self.settings.milter_port}",
+                "milter_default_action": "accept",
+                "milter_protocol": "6",
+            }
+        return values
+
+
+def _recipients(domains: tuple[str, ...]) -> str:
+    """Return the table of mailboxes: all recipients share one Maildir, except those who shall not exist."""
+    accepted = "|".join(domain.replace(".", "\\.") for domain in domains)
+    return f"if !/^(nobody|hardbounce)([+-][^@]*)?@/\n/^[^@]+@({accepted})$/ maildir/\nendif\n"
+
+
+def _rendered(values: Mapping[str, str]) -> str:
+    return "".join(f"{name} = {value}\n" for name, value in values.items())
