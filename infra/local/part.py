@@ -6,6 +6,8 @@ are coroutines instead and need none of this.
 """
 
 import asyncio
+import hashlib
+import os
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -54,6 +56,19 @@ def private_folder(path: Path, mode: int = 0o700) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(mode)
     return path
+
+
+def scratch_folder(parent: Path, name: str, owner: Path) -> Path:
+    """Return a private folder outside of `owner`, which it belongs to: `<parent>/depesche-<name>-<user>-<hash of owner>`.
+
+    For what must lie in memory or needs a short path. Raises LocalFault when somebody else made it first.
+    """
+    mark = hashlib.sha256(os.fsencode(owner.absolute())).hexdigest()[:12]
+    folder = parent / f"depesche-{name}-{os.geteuid()}-{mark}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or (os.geteuid() != 0 and folder.stat().st_uid != os.geteuid()):
+        raise LocalFault(f"{folder} was made by somebody else.", "Remove it, or have its owner remove it.")
+    return folder
 
 
 async def until(name: str, timeout: float, check: Callable[[], Awaitable[bool]]) -> None:
