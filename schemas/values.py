@@ -41,7 +41,7 @@ class Address:
             InvalidRequestError: not a mailbox by RFC 5321 4.1.2, too long (4.5.3.1), or its domain has no dot.
         """
         local, at, domain = text.rpartition("@")
-        if not at or not local or _CONTROL.search(text):
+        if not at or not local or has_control(text):
             raise InvalidRequestError("no address", public="The address is not valid")
         if len(local.encode()) > MAX_LOCAL or len(text.encode()) > MAX_PATH:
             raise InvalidRequestError("address too long", public="The address is too long")
@@ -85,7 +85,7 @@ class Mailbox:
         Raises:
             InvalidRequestError: see ``Address.parse``; also when the name holds a control character.
         """
-        if _CONTROL.search(text):
+        if has_control(text):
             raise InvalidRequestError("control character", public="The address holds a control character")
         match = _FRIENDLY.match(text)
         if match is None:
