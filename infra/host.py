@@ -61,6 +61,13 @@ class RunFile:
         except (OSError, ValueError, KeyError):
             return None
 
+    def ready_at(self) -> int | None:
+        """When it became ready, in milliseconds since 1970 UTC; None where nobody did."""
+        try:
+            return int(orjson.loads(self.path.read_bytes())["ready_at"])
+        except (OSError, ValueError, KeyError):
+            return None
+
     def withdraw(self) -> None:
         """Take it away if it is this process's own."""
         if self.pid() == os.getpid():

@@ -26,6 +26,8 @@ from depesche.schemas.settings import Settings
 
 PREFIX = "DEPESCHE_"
 SETTINGS_FILE = "depesche.toml"
+#: Under home: the password that ``depesche up`` makes for the embedded engine.
+CLICKHOUSE_PASSWORD_FILE = Path("keys", "clickhouse-password")
 #: Variables with our prefix that are not settings: the settings file, the crash points of the tests, the command's own.
 OTHER_VARIABLES = ("DEPESCHE_CONFIG", "DEPESCHE_CRASHPOINT", "DEPESCHE_API_KEY", "DEPESCHE_TENANT")
 #: A port of somebody else's machines does not move with ours.
@@ -248,6 +250,9 @@ def _implied(settings: Settings, given: set[str]) -> dict[str, tuple[Any, str]]:
             moved[setting.path] = (port, f"default + port_offset {offset}")
         ports[setting.path] = port
     _refuse_impossible_ports(ports)
+    password = settings.home / CLICKHOUSE_PASSWORD_FILE
+    if not settings.clickhouse.url and "clickhouse.password" not in given and password.is_file():
+        moved["clickhouse.password"] = (password.read_text("utf-8").strip(), f"self-made ({password})")
     if settings.sandbox.enabled:
         sandbox = {
             "deliver.port": ports["sandbox.smtp_port"],

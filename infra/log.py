@@ -10,7 +10,8 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 import orjson
 import structlog
@@ -28,6 +29,16 @@ def configure(level: str, process: str) -> None:
         level: lowest level that is written: debug, info, warning or error.
         process: name of this process, written on each line.
     """
+    _configure(level, process, sys.stderr)
+
+
+def configure_file(level: str, process: str, file: Path) -> None:
+    """Send every log of this process to a file, because its terminal belongs to a person."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _configure(level, process, file.open("a", encoding="utf-8", buffering=1))
+
+
+def _configure(level: str, process: str, stream: TextIO) -> None:
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -37,10 +48,10 @@ def configure(level: str, process: str) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, masked, _to_json],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],

@@ -1,0 +1,52 @@
+"""The command ``depesche``: nouns and verbs as in the REST interface, one file per noun.
+
+Commands import what they need when they run, so that ``depesche --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from depesche.infra.cli import running, services
+from depesche.infra.cli.terminal import explain
+from depesche.infra.local.fault import LocalFault
+from depesche.schemas.errors import DepescheError
+
+INTRODUCTION = """Depesche: transactional email in which every step of every mail is a record you can look at.
+
+Start everything on this machine with `depesche up`; it ends by printing what to paste next.
+Data goes to standard output, talk to standard error; --json gives data as JSON lines.
+Settings come from DEPESCHE_... variables or a TOML file: `depesche config reference`."""
+
+
+def build() -> typer.Typer:
+    """The command with all its nouns."""
+    app = typer.Typer(
+        name="depesche",
+        help=INTRODUCTION,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    running.add_to(app)
+    services.add_to(app)
+    return app
+
+
+def main() -> None:
+    """Run the command; a fault we expect becomes one sentence with its fix, never a traceback."""
+    try:
+        build()(prog_name="depesche")
+    except (DepescheError, LocalFault) as fault:
+        sys.exit(explain(fault))
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`depesche search ... | head`).
+        sys.stdout = None
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
