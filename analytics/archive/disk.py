@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from depesche.analytics.archive import segments
 from depesche.analytics.archive.key_files import sync_directory
-
-Buffer = bytes | bytearray | memoryview
-
-_MAX_BUFFERS = 512
 
 
 class Disk:
@@ -29,9 +24,9 @@ class Disk:
         """
         os.posix_fallocate(descriptor, 0, size)
 
-    def write(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> int:
-        """Write some or all of ``buffers`` at ``offset`` and return how many bytes."""
-        return os.pwritev(descriptor, buffers, offset)
+    def write(self, descriptor: int, content: memoryview, offset: int) -> int:
+        """Write some or all of ``content`` at ``offset`` and return how many bytes."""
+        return os.pwrite(descriptor, content, offset)
 
     def sync(self, descriptor: int) -> None:
         """Wait until what was written is on disk (fdatasync)."""
@@ -61,7 +56,7 @@ class SegmentFile:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             disk.preallocate(self._descriptor, size)
-            self._write([segments.FILE_HEADER], 0)
+            self._write(memoryview(segments.FILE_HEADER), 0)
             os.fsync(self._descriptor)
             disk.sync_directory(directory)
         except OSError:
@@ -74,17 +69,17 @@ class SegmentFile:
         """Bytes that still fit, with the footer left out."""
         return self.size - self.end - len(segments.FOOTER)
 
-    def append(self, buffers: Sequence[Buffer], size: int, *, sync: bool) -> None:
-        """Append ``buffers`` of ``size`` bytes in all; they are on disk afterwards if ``sync``.
+    def append(self, content: memoryview, *, sync: bool) -> None:
+        """Append whole entries; they are on disk afterwards if ``sync``.
 
         Raises:
             OSError: nothing of it counts. The segment must be abandoned: after a failed sync nobody knows what the disk
                 holds, and a second sync would say yes to pages the kernel has already given up.
         """
-        self._write(buffers, self.end)
+        self._write(content, self.end)
         if sync:
             self._disk.sync(self._descriptor)
-        self.end += size
+        self.end += len(content)
 
     def close(self) -> None:
         """Give back the space that is left and mark the segment as closed.
@@ -97,18 +92,9 @@ class SegmentFile:
         finally:
             os.close(self._descriptor)
 
-    def _write(self, buffers: Sequence[Buffer], offset: int) -> None:
-        for start in range(0, len(buffers), _MAX_BUFFERS):
-            part = buffers[start : start + _MAX_BUFFERS]
-            wanted = sum(map(len, part))
-            written = self._disk.write(self._descriptor, part, offset)
-            if written < wanted:
-                self._write_rest(memoryview(b"".join(part))[written:], offset + written)
-            offset += wanted
-
-    def _write_rest(self, rest: memoryview, offset: int) -> None:
+    def _write(self, rest: memoryview, offset: int) -> None:
         while rest:
-            written = self._disk.write(self._descriptor, [rest], offset)
+            written = self._disk.write(self._descriptor, rest, offset)
             rest, offset = rest[written:], offset + written
 
 

@@ -34,7 +34,6 @@ _MAGIC = b"DpA1"
 _END = b"1ApD"
 _NAME = re.compile(r"\d{8}-[A-Za-z0-9_.]+(?:-[A-Za-z0-9_.]+)*-[0-9a-f]+-\d+\Z")
 OVERHEAD = _HEAD.size + _TAIL.size
-SEAL_OVERHEAD = 12 + 16
 MAX_KEY_ID = 80
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import structlog
 
-from depesche.analytics.archive.disk import Buffer, Disk, SegmentFile, finish_abandoned
-from depesche.analytics.archive.keyring import DataKey, Keyring
-from depesche.analytics.archive.segments import FILE_HEADER, FOOTER, MAX_KEY_ID, OVERHEAD, SEAL_OVERHEAD, frame
+from depesche.analytics.archive.disk import Disk, SegmentFile, finish_abandoned
+from depesche.analytics.archive.keyring import SEAL_BYTES, Buffer, DataKey, Keyring
+from depesche.analytics.archive.segments import FILE_HEADER, FOOTER, MAX_KEY_ID, OVERHEAD, frame
 from depesche.schemas.errors import ArchiveUnavailableError
 from depesche.schemas.records import ArchiveRef
 from depesche.schemas.service import Clock, now_ms
@@ -28,7 +28,8 @@ from depesche.schemas.settings import ArchiveSettings
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 1.0
-MAX_GROUP_BYTES = 64 << 20
+MAX_GROUP_BYTES = 4 << 20
+KEPT_BUFFER_BYTES = MAX_GROUP_BYTES + (1 << 20)
 _NAME = re.compile(r"[A-Za-z0-9_.]+(?:-[A-Za-z0-9_.]+)*\Z")
 
 
@@ -80,6 +81,7 @@ class ArchiveWriter:
         self._clock = clock
         self._counter = 0
         self._segment: SegmentFile | None = None
+        self._buffer = bytearray(KEPT_BUFFER_BYTES)
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -107,7 +109,7 @@ class ArchiveWriter:
         """
         if self._loop is None or self._thread is None:
             raise ArchiveUnavailableError("the archive's writer is not running")
-        need = sum(map(len, contents)) + len(contents) * (OVERHEAD + SEAL_OVERHEAD + MAX_KEY_ID)
+        need = sum(map(len, contents)) + len(contents) * (OVERHEAD + SEAL_BYTES + MAX_KEY_ID)
         request = _Request(tenant, contents, self._loop.create_future(), need)
         self._queue.put(request)
         return await request.future
@@ -177,8 +179,9 @@ class ArchiveWriter:
             OSError: none of them counts.
         """
         verdicts: list[_Verdict] = []
-        buffers: list[Buffer] = []
-        offset = segment.end
+        need = sum(request.need for request in run)
+        room = memoryview(self._buffer if need <= KEPT_BUFFER_BYTES else bytearray(need))
+        size = 0
         for request in run:
             try:
                 key = self._keyring.today(request.tenant)
@@ -187,12 +190,11 @@ class ArchiveWriter:
                 continue
             refs = []
             for content in request.contents:
-                ref = _sealed(content, key, segment.name, offset, buffers)
-                refs.append(ref)
-                offset += ref.length
+                refs.append(_sealed(room[size:], content, key, segment.name, segment.end + size))
+                size += refs[-1].length
             verdicts.append((request, refs))
-        if buffers:
-            segment.append(buffers, offset - segment.end, sync=self._settings.fsync)
+        if size:
+            segment.append(room[:size], sync=self._settings.fsync)
         return verdicts
 
     def _segment_for(self, need: int) -> SegmentFile:
@@ -260,10 +262,13 @@ def _fitting(room: int, waiting: list[_Request]) -> list[_Request]:
     return waiting[:count]
 
 
-def _sealed(content: Buffer, key: DataKey, segment: str, offset: int, buffers: list[Buffer]) -> ArchiveRef:
-    sealed = key.seal(content, b"archive|" + segment.encode())
-    before, after, length = frame(len(content), key.id, len(sealed))
-    buffers += (before, sealed, after)
+def _sealed(place: memoryview, content: Buffer, key: DataKey, segment: str, offset: int) -> ArchiveRef:
+    """Put the entry of ``content`` at the begin of ``place``."""
+    before, after, length = frame(len(content), key.id, len(content) + SEAL_BYTES)
+    start, end = len(before), length - len(after)
+    place[:start] = before
+    key.seal_into(place[start:end], content, b"archive|" + segment.encode())
+    place[end:length] = after
     return ArchiveRef(segment=segment, offset=offset, length=length, size=len(content), key_id=key.id)
 
 

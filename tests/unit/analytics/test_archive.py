@@ -4,7 +4,7 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from datetime import date
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from depesche.analytics.archive import segments
-from depesche.analytics.archive.disk import Buffer, Disk, finish_abandoned
+from depesche.analytics.archive.disk import Disk, finish_abandoned
 from depesche.analytics.archive.keyring import DAY_MS, Keyring
 from depesche.analytics.archive.reader import ArchiveReader
 from depesche.analytics.archive.writer import ArchiveWriter
@@ -43,11 +43,9 @@ class WatchedDisk(Disk):
         self._do("preallocate")
         super().preallocate(descriptor, size)
 
-    def write(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> int:
+    def write(self, descriptor: int, content: memoryview, offset: int) -> int:
         self._do("write")
-        if self.short:
-            return os.pwrite(descriptor, b"".join(buffers)[: self.short], offset)
-        return super().write(descriptor, buffers, offset)
+        return super().write(descriptor, content[: self.short or None], offset)
 
     def sync(self, descriptor: int) -> None:
         self.gate.wait(30)

@@ -27,6 +27,10 @@ def test_a_key_opens_what_it_sealed_and_nothing_for_another_purpose(tmp_path: Pa
     sealed = key.seal(b"Dear Ada", b"job|1")
     assert key.open(sealed, b"job|1") == b"Dear Ada"
     assert b"Ada" not in sealed
+    place = bytearray(len(sealed))
+    key.seal_into(memoryview(place), b"Dear Ada", b"job|1")
+    assert key.open(place, b"job|1") == b"Dear Ada"
+    assert place != sealed, "every seal has a nonce of its own"
     for damaged, aad in ((sealed, b"job|2"), (sealed[:-1], b"job|1"), (b"", b"job|1"), (sealed + b"x", b"job|1")):
         with pytest.raises(ContentLostError):
             key.open(damaged, aad)
