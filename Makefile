@@ -1,0 +1,53 @@
+# The verbs of this checkout. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help run down test unit check fmt gen lock bench live corpus setup clean
+SHELL := /bin/sh
+BIN := .venv/bin
+
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: setup ## Start everything on this machine and say what to paste; Ctrl-C stops it
+	@exec $(BIN)/depesche up
+
+down: ## Stop what `make run` has started
+	@$(BIN)/depesche down
+
+test: setup check ## Check the code and run all tests, with the whole stack running
+	@$(BIN)/pytest -m "not corpus"
+
+unit: setup ## Run the unit tests only (seconds)
+	@$(BIN)/pytest tests/unit
+
+live: setup ## Run the tests against the whole running stack only
+	@$(BIN)/pytest tests/live
+
+corpus: setup ## Run the longer tests over the shared corpus, where it is there
+	@$(BIN)/pytest -m corpus -rs
+
+check: setup ## Lint, format, types, import rules, generated files
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m depesche.schemas.generate --check
+	@$(BIN)/depesche config reference --check
+
+fmt: setup ## Format the code
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
+
+gen: setup ## Write the generated files anew
+	@$(BIN)/python -m depesche.schemas.generate
+	@$(BIN)/depesche config reference --write
+
+lock: setup ## Resolve all packages anew and write requirements.lock
+	@sh infra/dev/lock.sh
+
+bench: setup ## Measure throughput and latency beside Postfix + OpenDKIM + ClamAV
+	@$(BIN)/python -m depesche.infra.bench
+
+setup: ## Make the Python environment as the lock file says
+	@sh infra/dev/setup.sh
+
+clean: ## Remove what was built (not the state in .depesche)
+	@rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
