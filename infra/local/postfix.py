@@ -191,6 +191,10 @@ class Postfix:
             "smtpd_relay_restrictions": "reject_unauth_destination",
             "smtpd_recipient_restrictions": "reject_unauth_destination",
             "smtpd_peername_lookup": "no",
+            # A judge is strict: a bare newline or a command before its turn is our fault, and must show.
+            "smtpd_forbid_bare_newline": "reject",
+            "smtpd_forbid_bare_newline_exclusions": "",
+            "smtpd_forbid_unauth_pipelining": "yes",
             # Mail must arrive as it was sent, even what lacks a header: nobody here is a local client to be helped.
             "local_header_rewrite_clients": "",
             "smtpd_client_connection_count_limit": "0",
