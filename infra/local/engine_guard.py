@@ -12,27 +12,20 @@ from depesche.infra.local.engine_statement import Statement, Token
 
 CONNECTORS = frozenset(
     {"kafka", "rabbitmq", "nats", "s3queue", "azurequeue", "filelog", "executable", "executablepool"}
+    | {"materializedpostgresql"}
 )
 """Table engines (lower case) that read from outside on their own account; some of them brick the directory."""
 
 FUNCTIONS = frozenset(
-    {
-        *("file", "filecluster", "executable", "python", "url", "urlcluster", "remote", "remotesecure", "cluster"),
-        *(
-            "clusterallreplicas",
-            "s3",
-            "s3cluster",
-            "gcs",
-            "hdfs",
-            "hdfscluster",
-            "azureblobstorage",
-            "mysql",
-            "postgresql",
-        ),
-        *("mongodb", "redis", "sqlite", "jdbc", "odbc", "deltalake", "iceberg", "hudi", "arrowflight", "kafka"),
-    }
+    {"file", "filecluster", "executable", "python", "sqlite"}
+    | {"url", "urlcluster", "http", "remote", "remotesecure", "cluster", "clusterallreplicas", "arrowflight"}
+    | {"s3", "s3cluster", "gcs", "hdfs", "hdfscluster", "azureblobstorage", "deltalake", "iceberg", "hudi"}
+    | {"mysql", "postgresql", "mongodb", "redis", "jdbc", "odbc"}
 )
-"""Table functions (lower case) that reach files, programs or other machines."""
+"""Table functions, engines and dictionary sources (lower case) that reach files, programs or other machines."""
+
+_STOPPING = ("SHUTDOWN", "KILL", "SUSPEND")
+"""What SYSTEM must not do: the engine sends the signal to its whole group of processes."""
 
 _DEFINING = ("CREATE", "ATTACH", "REPLACE", "ALTER", "RESTORE", "BACKUP")
 
@@ -40,6 +33,8 @@ _DEFINING = ("CREATE", "ATTACH", "REPLACE", "ALTER", "RESTORE", "BACKUP")
 def guard(statement: Statement) -> None:
     """Raise EngineError (344, SUPPORT_IS_DISABLED) when the statement must not reach the engine."""
     tokens = statement.tokens
+    if statement.verb == "SYSTEM" and any(token.says(*_STOPPING) for token in tokens):
+        _refuse("Stopping the engine by a statement")
     for index, token in enumerate(tokens):
         if token.kind in ("word", "quoted"):
             _check_engine(tokens, index)

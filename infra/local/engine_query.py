@@ -6,6 +6,7 @@ itself. A session (ClickHouse's `session_id`) is a connection that is kept, so t
 
 import contextlib
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,8 @@ STREAMED_FORMATS = frozenset(
 )
 """Formats of which the engine's pieces, one after the other, are a valid whole; all others come in one piece."""
 
+# So much of an answer is held back before the rest is streamed, so that most late errors still are plain errors.
+_HELD_BYTES = 1024 * 1024
 _APPEND_BYTES = 4 * 1024 * 1024
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SELECTING = frozenset({"SELECT", "WITH", "FROM"})
@@ -32,6 +35,7 @@ _HARMLESS = _ANSWERING | {"USE", "SET"}
 class Call:
     """What a request asks for: one statement, its parameters (`{x:Type}`, texts), settings, and where to run it.
 
+    `query_id` is the client's name for it, `tag` is unique: it marks the query inside the engine.
     `buffered`: the whole answer is wanted before its first byte is sent, so that a late error is still an error.
     `read_only`: refuse to change anything (requests by GET).
     """
@@ -44,6 +48,7 @@ class Call:
     default_format: str = "TabSeparated"
     buffered: bool = True
     read_only: bool = False
+    tag: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property
     def output_format(self) -> str:
@@ -133,9 +138,9 @@ class Connection:
     def prepare(self, call: Call, kept: bool) -> None:
         """Put the call's database, parameters and settings in force; on a kept connection, undo the last call's."""
         if call.database:
-            self.run(f"USE {_quoted(call.database, '`')}")
+            self.run(f"USE {quoted(call.database, '`')}")
         # The engine gives each query an id of its own; this setting is how we find ours again to cancel it.
-        wanted = {"log_comment": call.query_id, **{_checked(name): value for name, value in call.settings.items()}}
+        wanted = {"log_comment": call.tag, **{_checked(name): value for name, value in call.settings.items()}}
         if kept:
             wanted = self._changes({} if call.statement.verb == "SET" else wanted)
         elif call.read_only:
@@ -144,7 +149,7 @@ class Connection:
         if call.statement.data is not None:
             wanted |= {f"param_{_checked(name)}": value for name, value in call.parameters.items()}
         if wanted:
-            self.run("SET " + ", ".join(f"{name} = {_quoted(value)}" for name, value in wanted.items()))
+            self.run("SET " + ", ".join(f"{name} = {quoted(value)}" for name, value in wanted.items()))
         if kept and call.statement.verb == "SET":
             # What the session now sets itself is what later calls return to.
             self._before = {}
@@ -160,7 +165,7 @@ class Connection:
         return undo | change
 
     def _value(self, name: str) -> str:
-        sql = f"SELECT value FROM system.settings WHERE name = {_quoted(name)}"  # noqa: S608  (quoted above)
+        sql = f"SELECT value FROM system.settings WHERE name = {quoted(name)}"  # noqa: S608  (quoted above)
         found = self.run(sql, "TabSeparatedRaw")
         return bytes(found.bytes()).decode().removesuffix("\n")
 
@@ -224,11 +229,13 @@ def _stream(call: Call, lease: Lease) -> Answer:
     stream = lease.connection.raw.send_query(call.statement.text, call.output_format, params=dict(call.parameters))
     pieces = Pieces(stream, lease)
     body: list[bytes] = []
+    size = 0
     try:
         while (piece := pieces.next()) is not None:
             body.append(piece)
-            if not call.buffered:
-                return Answer(call.output_format, piece, pieces.counts, pieces)
+            size += len(piece)
+            if size > _HELD_BYTES and not call.buffered:
+                return Answer(call.output_format, b"".join(body), pieces.counts, pieces)
     except BaseException:
         pieces.close()
         raise
@@ -252,5 +259,6 @@ def _checked(name: str) -> str:
     return name
 
 
-def _quoted(text: str, quote: str = "'") -> str:
+def quoted(text: str, quote: str = "'") -> str:
+    """Return the text as an SQL literal, or with another quote as an identifier."""
     return quote + text.replace("\\", "\\\\").replace(quote, "\\" + quote) + quote

@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 from depesche.infra.local.engine_errors import EngineError
 from depesche.infra.local.engine_guard import guard
 from depesche.infra.local.engine_query import Call
+from depesche.infra.local.engine_sessions import SessionName
 from depesche.infra.local.engine_statement import parse
 
 MAX_BODY_BYTES = 256 * 1024 * 1024
@@ -58,12 +59,10 @@ class Credentials:
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """A call, and the session it belongs to (None: no session); `session_seconds`: how long that outlives the call."""
+    """A call, and the session it belongs to, if any."""
 
     call: Call
-    session_id: str | None
-    session_seconds: int
-    must_exist: bool
+    session: SessionName | None
 
 
 def fields_of(query_string: bytes) -> dict[str, str]:
@@ -97,8 +96,7 @@ def read_request(method: str, headers: Mapping[str, str], fields: Mapping[str, s
         buffered=fields.get("wait_end_of_query", "0") not in ("0", "false", ""),
         read_only=method != "POST",
     )
-    seconds = _seconds(fields.get("session_timeout"))
-    return EngineRequest(call, fields.get("session_id") or None, seconds, fields.get("session_check") == "1")
+    return EngineRequest(call, _session(fields))
 
 
 def decompressed(body: bytes, encoding: str) -> bytes:
@@ -162,12 +160,13 @@ def _is_setting(name: str) -> bool:
     return name not in _RESERVED and not name.startswith("param_")
 
 
-def _seconds(text: str | None) -> int:
-    if text is None:
-        return _DEFAULT_SESSION_SECONDS
-    if not text.isdecimal() or not 0 < int(text) <= _MAX_SESSION_SECONDS:
+def _session(fields: Mapping[str, str]) -> SessionName | None:
+    if not fields.get("session_id"):
+        return None
+    seconds = fields.get("session_timeout", str(_DEFAULT_SESSION_SECONDS))
+    if not seconds.isdecimal() or not 0 < int(seconds) <= _MAX_SESSION_SECONDS:
         raise EngineError(374, "INVALID_SESSION_TIMEOUT", f"A session may last 1 to {_MAX_SESSION_SECONDS} seconds.")
-    return int(text)
+    return SessionName(fields["session_id"], int(seconds), fields.get("session_check") == "1")
 
 
 def _text(raw: bytes) -> str:

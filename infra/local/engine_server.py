@@ -6,6 +6,7 @@ product needs to know which of the two it has.
 
 import asyncio
 import contextlib
+import functools
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -14,13 +15,15 @@ from typing import Any
 import structlog
 
 from depesche.infra.local.engine_errors import EngineError
-from depesche.infra.local.engine_query import Answer, Connection
+from depesche.infra.local.engine_query import Answer, Call, Connection, Pieces
 from depesche.infra.local.engine_request import MAX_BODY_BYTES, Credentials, EngineRequest, fields_of, read_request
 from depesche.infra.local.engine_sessions import Sessions
 from depesche.infra.local.engine_store import EmbeddedEngine
 
 BODY_SECONDS = 60.0
 """How long a client may take to send the body of its request."""
+
+_LONG_BODY_BYTES = 64 * 1024
 
 _CONTENT_TYPES = {
     "JSON": "application/json; charset=UTF-8",
@@ -38,9 +41,9 @@ _CONTENT_TYPES = {
     "XML": "application/xml; charset=UTF-8",
 }
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 _Headers = Iterable[tuple[str, str]]
 _log = structlog.get_logger(__name__)
 
@@ -57,7 +60,7 @@ class EngineServer:
         self._credentials = credentials
         self.sessions = Sessions(engine.connect)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one HTTP request (ASGI 3)."""
         assert scope["type"] == "http"
         try:
@@ -68,7 +71,7 @@ class EngineServer:
         except _Disconnected:
             return
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _route(self, scope: Message, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
         if method not in ("GET", "HEAD", "POST"):
             await _respond(send, 405, [("Allow", "GET, HEAD, POST")], b"Method not allowed.\n")
@@ -81,33 +84,44 @@ class EngineServer:
             fields = fields_of(scope["query_string"])
             self._credentials.check(headers, fields)
             body = await _body(headers, receive)
-            request = read_request(method, headers, fields, body)
-            del body
+            # To read a long statement or to unpack a body takes time that the other requests should not wait for.
+            reading = functools.partial(read_request, method, headers, fields, body)
+            request = await asyncio.to_thread(reading) if len(body) > _LONG_BODY_BYTES else reading()
+            del body, reading
             await self._answer(request, receive, send)
 
     async def _answer(self, request: EngineRequest, receive: Receive, send: Send) -> None:
-        if request.session_id is None:
-            await self._run(request, None, receive, send)
-            return
-        async with self.sessions.use(request.session_id, request.session_seconds, request.must_exist) as connection:
-            await self._run(request, connection, receive, send)
-
-    async def _run(self, request: EngineRequest, session: Connection | None, receive: Receive, send: Send) -> None:
-        call = request.call
-        working = asyncio.ensure_future(self._engine.run(call, session))
         leaving = asyncio.ensure_future(_gone(receive))
+        try:
+            async with self.sessions.use(request.session) as connection:
+                last = await self._run(request.call, connection, leaving, send)
+            # Only now, because whoever has the end of the answer may use the session again at once.
+            for message in last:
+                await send(message)
+        finally:
+            leaving.cancel()
+
+    async def _run(
+        self, call: Call, connection: Connection | None, leaving: "asyncio.Future[None]", send: Send
+    ) -> list[Message]:
+        """Do the work and send the answer but for its last messages, which are returned."""
+        working = asyncio.ensure_future(self._engine.run(call, connection))
         try:
             await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
             if not working.done() and not call.changes:
                 # A reader that hangs up does not want its answer; what changes something runs to its end.
-                self._engine.cancel(call.query_id)
+                working.cancel()
+                await asyncio.wait((working,))
+                raise _Disconnected
             answer = await working
-            await self._send(answer, call.query_id, send)
         finally:
-            leaving.cancel()
             working.cancel()
+        headers = self._headers(answer, call.query_id)
+        if answer.rest is None:
+            return _response(200, headers, answer.body)
+        return await self._stream(headers, answer.body, answer.rest, leaving, send)
 
-    async def _send(self, answer: Answer, query_id: str, send: Send) -> None:
+    def _headers(self, answer: Answer, query_id: str) -> _Headers:
         headers = [
             ("Content-Type", _CONTENT_TYPES.get(answer.format or "", "text/plain; charset=UTF-8")),
             ("X-ClickHouse-Query-Id", _safe(query_id)),
@@ -117,26 +131,29 @@ class EngineServer:
         ]
         if answer.format is not None:
             headers.append(("X-ClickHouse-Format", _safe(answer.format)))
-        if answer.rest is None:
-            await _respond(send, 200, headers, answer.body)
-            return
+        return headers
+
+    async def _stream(
+        self, headers: _Headers, first: bytes, rest: Pieces, leaving: "asyncio.Future[None]", send: Send
+    ) -> list[Message]:
         tag = secrets.token_hex(8)
         try:
-            await _start(send, 200, [*headers, ("X-ClickHouse-Exception-Tag", tag)])
-            await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-            async with contextlib.aclosing(self._engine.read(answer.rest)) as pieces:
+            await send(_start(200, [*headers, ("X-ClickHouse-Exception-Tag", tag)]))
+            await send(_part(first, more=True))
+            async with contextlib.aclosing(self._engine.read(rest)) as pieces:
                 async for piece in pieces:
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
+                    if leaving.done():
+                        raise _Disconnected
+                    await send(_part(piece, more=True))
+            return [_part(b"", more=False)]
         except EngineError as error:
             # Status and headers are out. ClickHouse then appends the error between tags and breaks the connection off,
             # so that no client can take the beginning for the whole; not completing the response does that here.
             text = f"{error}\n".encode()
             trailer = b"\r\n__exception__\r\n%b\r\n%b%d %b\r\n__exception__\r\n"
-            marked = trailer % (tag.encode(), text, len(text), tag.encode())
-            await send({"type": "http.response.body", "body": marked, "more_body": True})
+            return [_part(trailer % (tag.encode(), text, len(text), tag.encode()), more=True)]
         finally:
-            self._engine.discard(answer.rest)
+            await self._engine.discard(rest)
 
     async def _error(self, send: Send, error: EngineError) -> None:
         headers = [("Content-Type", "text/plain; charset=UTF-8"), ("X-ClickHouse-Exception-Code", str(error.code))]
@@ -176,13 +193,21 @@ async def _gone(receive: Receive) -> None:
 
 
 async def _respond(send: Send, status: int, headers: _Headers, body: bytes) -> None:
-    await _start(send, status, [*headers, ("Content-Length", str(len(body)))])
-    await send({"type": "http.response.body", "body": body})
+    for message in _response(status, headers, body):
+        await send(message)
 
 
-async def _start(send: Send, status: int, headers: _Headers) -> None:
+def _response(status: int, headers: _Headers, body: bytes) -> list[Message]:
+    return [_start(status, [*headers, ("Content-Length", str(len(body)))]), _part(body, more=False)]
+
+
+def _start(status: int, headers: _Headers) -> Message:
     raw = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
+    return {"type": "http.response.start", "status": status, "headers": raw}
+
+
+def _part(body: bytes, more: bool) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": more}
 
 
 def _summary(counts: dict[str, int]) -> str:

@@ -11,6 +11,15 @@ from depesche.infra.local.engine_query import Connection
 MAX_SESSIONS = 512
 
 
+@dataclass(frozen=True)
+class SessionName:
+    """Which session a request wants, how many seconds it shall outlive the request, and whether it must exist."""
+
+    name: str
+    seconds: int
+    must_exist: bool
+
+
 @dataclass
 class _Session:
     connection: Connection
@@ -26,13 +35,16 @@ class Sessions:
         self._open: dict[str, _Session] = {}
 
     @asynccontextmanager
-    async def use(self, name: str, seconds: int, must_exist: bool) -> AsyncIterator[Connection]:
-        """Lend the session's connection to one request, opening it if needed, and keep it `seconds` longer.
+    async def use(self, wanted: SessionName | None) -> AsyncIterator[Connection | None]:
+        """Lend the session's connection to one request, opening it if needed; without a session, lend None.
 
         Raises EngineError: 373 when another request uses it just now, 372 when it must exist and does not, 202 when
         there are too many.
         """
-        session = self._find(name, must_exist)
+        if wanted is None:
+            yield None
+            return
+        session = self._find(wanted.name, wanted.must_exist)
         session.busy = True
         if session.expiry is not None:
             session.expiry.cancel()
@@ -40,7 +52,7 @@ class Sessions:
             yield session.connection
         finally:
             session.busy = False
-            session.expiry = asyncio.get_running_loop().call_later(seconds, self._expire, name)
+            session.expiry = asyncio.get_running_loop().call_later(wanted.seconds, self._expire, wanted.name)
 
     def close(self) -> None:
         """End all sessions."""

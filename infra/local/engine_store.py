@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from depesche.infra.local.engine_errors import EngineError
-from depesche.infra.local.engine_query import Answer, Call, Connection, Pieces, execute
+from depesche.infra.local.engine_query import Answer, Call, Connection, Pieces, execute, quoted
 from depesche.infra.local.fault import LocalFault
 
 READING_THREADS = 4
@@ -80,15 +80,16 @@ class EmbeddedEngine:
         return Connection(self._path)
 
     async def run(self, call: Call, session: Connection | None = None) -> Answer:
-        """Run a call in a thread; raises EngineError. Cancelling the wait cancels the query too."""
+        """Run a call in a thread; raises EngineError. When the wait is cancelled, so is the query, before this returns."""
         pool = self._writing if call.changes else self._reading
         work = pool.submit(execute, self._path, call, session)
+        result = asyncio.wrap_future(work)
         try:
-            return await asyncio.shield(asyncio.wrap_future(work))
+            return await asyncio.shield(result)
         except asyncio.CancelledError:
             if not work.cancel():
                 work.add_done_callback(_discard)
-                self.cancel(call.query_id)
+                await self._cancel(call, result)
             raise
 
     async def read(self, pieces: Pieces) -> AsyncGenerator[bytes, None]:
@@ -97,13 +98,16 @@ class EmbeddedEngine:
         while (piece := await loop.run_in_executor(self._reading, pieces.next)) is not None:
             yield piece
 
-    def discard(self, pieces: Pieces) -> None:
-        """Give a streamed answer up, or back when it was read to its end; returns at once."""
-        self._reading.submit(pieces.close)
+    async def discard(self, pieces: Pieces) -> None:
+        """Give a streamed answer up, or back when it was read to its end; afterwards its connection is free again."""
+        # Not in the pool for reading, which may be full of queries that take long.
+        await asyncio.shield(asyncio.to_thread(pieces.close))
 
-    def cancel(self, query_id: str) -> None:
-        """Ask the engine to stop the query that runs under this id, if one does; blocks for about a millisecond."""
-        self._kill(f"Settings['log_comment'] = '{re.sub(r'[^A-Za-z0-9_.:-]', '', query_id)}'")
+    async def _cancel(self, call: Call, result: "asyncio.Future[Answer]") -> None:
+        """Ask the engine to stop this call until it has: the thread may not even have reached the engine yet."""
+        while not result.done():
+            await asyncio.to_thread(self._kill, f"Settings['log_comment'] = {quoted(call.tag)}")
+            await asyncio.wait((result,), timeout=0.2)
 
     def close(self) -> None:
         """Stop what still runs, wait for its threads, and close the directory."""
