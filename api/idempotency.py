@@ -21,6 +21,7 @@ from aiokafka.structs import ConsumerRecord
 
 from depesche.analytics.archive.keyring import Keyring
 from depesche.analytics.log.client import full_name, reader
+from depesche.analytics.log.topics import partition_counts
 from depesche.schemas.codec import decode
 from depesche.schemas.errors import IdempotencyMismatchError, UndecodableError
 from depesche.schemas.records import Job
@@ -63,8 +64,8 @@ class IdempotencyIndex:
         await consumer.start()
         self._consumer = consumer
         topic = full_name(self._settings.kafka, KEYED_JOBS.name)
-        numbers = await consumer.partitions_for_topic(topic) or {0} if topic in await consumer.topics() else {0}
-        partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
+        count = (await partition_counts(self._settings, KEYED_JOBS))[KEYED_JOBS.name]
+        partitions = [TopicPartition(topic, number) for number in range(count)]
         consumer.assign(partitions)
         since = await consumer.offsets_for_times(dict.fromkeys(partitions, self._clock() - KEPT_MS))
         ends = await consumer.end_offsets(partitions)

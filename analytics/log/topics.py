@@ -102,3 +102,22 @@ async def _compare(admin: AIOKafkaAdminClient, topic: Topic, settings: Settings)
         if values.get(key) != wanted:
             found.append(Mismatch(name, key, wanted, str(values.get(key))))
     return found
+
+
+async def partition_counts(settings: Settings, *wanted: Topic) -> dict[str, int]:
+    """How many partitions topics have in the cluster, by name without prefix.
+
+    Raises:
+        SetupError: one is missing.
+    """
+    admin = AIOKafkaAdminClient(**connection(settings), client_id="depesche-shape")
+    await admin.start()
+    try:
+        described = await admin.describe_topics([full_name(settings.kafka, topic.name) for topic in wanted])
+    finally:
+        await admin.close()
+    counts = {entry["topic"]: len(entry["partitions"]) for entry in described if not entry["error_code"]}
+    missing = [topic.name for topic in wanted if full_name(settings.kafka, topic.name) not in counts]
+    if missing:
+        raise SetupError(f"The log has no topic {', '.join(missing)}", fix="Run: depesche topics create")
+    return {topic.name: counts[full_name(settings.kafka, topic.name)] for topic in wanted}
