@@ -7,6 +7,7 @@ Grafana and DBeaver use. What is in the query string and not reserved is a setti
 import base64
 import binascii
 import hmac
+import re
 import uuid
 import zlib
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ _RESERVED = frozenset(
         *("compress", "decompress", "client_protocol_version", "framing"),
     }
 )
+_MAX_FIELDS = 10_000
 _DEFAULT_SESSION_SECONDS, _MAX_SESSION_SECONDS = 60, 3600
 
 
@@ -48,7 +50,7 @@ class Credentials:
         if given is None:
             raise EngineError(194, "REQUIRED_PASSWORD", "Authentication is required: send user and password.")
         right = [
-            hmac.compare_digest(found.encode("utf-8", "replace"), expected.encode())
+            hmac.compare_digest(found.encode("utf-8", "surrogateescape"), expected.encode())
             for found, expected in zip(given, (self.user, self.password), strict=True)
         ]
         if not all(right):
@@ -66,9 +68,13 @@ class EngineRequest:
 
 
 def fields_of(query_string: bytes) -> dict[str, str]:
-    """Read a query string; bytes that are no UTF-8 survive as surrogates."""
-    pairs = parse_qsl(query_string, keep_blank_values=True, max_num_fields=10_000)
-    return {_text(name): _text(value) for name, value in pairs}
+    """Read a query string; bytes that are no UTF-8 survive as surrogates. Raises EngineError for too many fields."""
+    # curl sends letters beyond ASCII as they are typed.
+    ascii_only = re.sub(rb"[\x80-\xff]", lambda found: b"%%%02X" % found.group()[0], query_string).decode("ascii")
+    try:
+        return dict(parse_qsl(ascii_only, keep_blank_values=True, errors="surrogateescape", max_num_fields=_MAX_FIELDS))
+    except ValueError as error:
+        raise EngineError(36, "BAD_ARGUMENTS", f"There are more than {_MAX_FIELDS} parameters.") from error
 
 
 def read_request(method: str, headers: Mapping[str, str], fields: Mapping[str, str], body: bytes) -> EngineRequest:
@@ -116,7 +122,10 @@ def decompressed(body: bytes, encoding: str) -> bytes:
             from backports import zstd
 
             zstd_stream = zstd.ZstdDecompressor()
-            plain, whole = zstd_stream.decompress(body, MAX_BODY_BYTES + 1), zstd_stream.eof
+            try:
+                plain, whole = zstd_stream.decompress(body, MAX_BODY_BYTES + 1), zstd_stream.eof
+            except zstd.ZstdError as error:
+                raise ValueError(encoding) from error
         else:
             raise EngineError(89, "UNKNOWN_COMPRESSION_METHOD", f"Unknown compression method: {encoding}.")
     except (zlib.error, RuntimeError, ValueError, ImportError) as error:

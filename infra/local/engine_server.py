@@ -80,7 +80,7 @@ class EngineServer:
         elif path != "/":
             await _respond(send, 404, [], f"There is no handle {path}\n\nUse / or /ping.\n".encode("utf-8", "replace"))
         else:
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            headers = {name.decode(): value.decode("utf-8", "surrogateescape") for name, value in scope["headers"]}
             fields = fields_of(scope["query_string"])
             self._credentials.check(headers, fields)
             body = await _body(headers, receive)

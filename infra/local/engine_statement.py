@@ -125,14 +125,9 @@ def _end_of_comment(source: bytes, position: int) -> int:
 def _brings_data(tokens: list[Token]) -> bool:
     """Whether an INSERT's data begins after the last of these tokens."""
     last = tokens[-1]
-    if last.says("VALUES"):
-        return _after_the_table(tokens[:-1])
-    return (
-        len(tokens) > 1
-        and last.kind in ("word", "quoted")
-        and tokens[-2].says("FORMAT")
-        and _after_the_table(tokens[:-2])
-    )
+    if len(tokens) > 1 and tokens[-2].says("FORMAT") and last.kind in ("word", "quoted"):
+        return _after_the_table(tokens[:-2])
+    return last.says("VALUES") and _after_the_table(tokens[:-1])
 
 
 def _after_the_table(tokens: list[Token]) -> bool:

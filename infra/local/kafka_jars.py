@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,22 +86,41 @@ def check(home: Path, lock: JarLock | None = None) -> list[Path]:
     return paths
 
 
-def fetch(home: Path, progress: Progress | None = None, lock: JarLock | None = None) -> list[Path]:
+def fetch(
+    home: Path,
+    progress: Progress | None = None,
+    lock: JarLock | None = None,
+    repositories: Mapping[str, str] | None = None,
+) -> list[Path]:
     """Bring every locked jar into `home/lib` and return the class path; blocks (call it in a thread).
 
     What is there and right is left alone, without any network; what is there and wrong is replaced. A jar appears under
-    its name only when its hash is right, so an interrupted fetch is simply continued. The repositories are the public
-    one and those of the user's own jgo settings. Raises LocalFault when the network or the disk fails, or when what is
-    offered is not what is pinned.
+    its name only when its hash is right, so an interrupted fetch is simply continued. `repositories` are Maven
+    repositories (name to address); without them those of the user's own jgo settings and the public one are asked.
+    Raises LocalFault when the network or the disk fails, or when what is offered is not what is pinned.
     """
     lock = lock or read_lock()
     lib = home / "lib"
     wanted = [jar for jar in lock.jars if not _is_right(lib / jar.name, jar)]
     if wanted:
-        lib.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=home) as scratch:
-            _download_all(wanted, Path(scratch), lib, _Meter(progress, sum(jar.size for jar in wanted)))
+        try:
+            lib.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".fetching-", dir=home) as scratch:
+                meter = _Meter(progress, sum(jar.size for jar in wanted))
+                _Fetcher(lib, Path(scratch), meter, dict(repositories or _repositories())).fetch(wanted)
+        except OSError as error:
+            raise LocalFault(
+                f"The broker's jars cannot be stored in {lib}: {_reason(error)}.",
+                "Make room or correct the owner of the directory, then run the setup again.",
+            ) from error
     return check(home, lock)
+
+
+def _repositories() -> dict[str, str]:
+    from jgo.config import GlobalSettings
+    from jgo.constants import MAVEN_CENTRAL_URL
+
+    return {**GlobalSettings.load().repositories, "central": MAVEN_CENTRAL_URL}
 
 
 class _Meter:
@@ -141,52 +160,59 @@ class _Meter:
             raise
 
 
-def _download_all(jars: list[Jar], scratch: Path, lib: Path, meter: _Meter) -> None:
-    with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE, thread_name_prefix="kafka-jars") as pool:
-        tasks = [pool.submit(_download, jar, scratch, lib, meter) for jar in jars]
-        try:
-            for task in tasks:
-                task.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+@dataclass(frozen=True)
+class _Fetcher:
+    lib: Path
+    scratch: Path
+    meter: _Meter
+    repositories: dict[str, str]
 
+    def fetch(self, jars: list[Jar]) -> None:
+        """Download these jars, several at once; the first failure ends all."""
+        with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE, thread_name_prefix="kafka-jars") as pool:
+            tasks = [pool.submit(self._download, jar) for jar in jars]
+            try:
+                for task in tasks:
+                    task.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
-def _download(jar: Jar, scratch: Path, lib: Path, meter: _Meter) -> None:
-    for attempt in range(1, _ATTEMPTS + 1):
-        # Each attempt has a directory of its own, because jgo takes a half-written file of the last one for whole.
-        place = scratch / f"{jar.name}-{attempt}"
+    def _download(self, jar: Jar) -> None:
+        path = self._attempts(jar)
+        if _sha256(path) != jar.sha256:
+            raise LocalFault(
+                f"The repository offers a {jar.name} that is not the pinned one (its SHA-256 differs).",
+                "It was not installed. Look for a proxy or mirror that changes files, then run the setup again.",
+            )
+        path.replace(self.lib / jar.name)
+
+    def _attempts(self, jar: Jar) -> Path:
+        for attempt in range(1, _ATTEMPTS):
+            try:
+                return self._resolve(jar, attempt)
+            except (OSError, RuntimeError):
+                time.sleep(attempt)
         try:
-            path = _resolve(jar, place, meter)
-            break
+            return self._resolve(jar, _ATTEMPTS)
         except (OSError, RuntimeError) as error:
-            if attempt == _ATTEMPTS:
-                raise LocalFault(
-                    f"The broker's jar {jar.name} could not be fetched: {_reason(error)}.",
-                    "Check the network and the free space, then run the setup again; it continues where it stopped.",
-                ) from error
-            time.sleep(attempt)
-    if _sha256(path) != jar.sha256:
-        raise LocalFault(
-            f"The repository offers a {jar.name} that is not the pinned one (its SHA-256 differs).",
-            "Nothing was installed. Look for a proxy or mirror that changes files, then run the setup again.",
+            raise LocalFault(
+                f"The broker's jar {jar.name} could not be fetched: {_reason(error)}.",
+                "Check the network and the free space, then run the setup again; it continues where it stopped.",
+            ) from error
+
+    def _resolve(self, jar: Jar, attempt: int) -> Path:
+        from jgo.maven import MavenContext, PythonResolver
+
+        context = MavenContext(
+            resolver=PythonResolver(progress_callback=self.meter.watch),
+            # Each attempt has a directory of its own, because jgo takes a half-written file of the last one for whole.
+            repo_cache=self.scratch / f"{jar.name}-{attempt}",
+            remote_repos=self.repositories,
+            timeout=30,
         )
-    path.replace(lib / jar.name)
-
-
-def _resolve(jar: Jar, place: Path, meter: _Meter) -> Path:
-    from jgo.config import GlobalSettings
-    from jgo.constants import MAVEN_CENTRAL_URL
-    from jgo.maven import MavenContext, PythonResolver
-
-    context = MavenContext(
-        resolver=PythonResolver(progress_callback=meter.watch),
-        repo_cache=place,
-        remote_repos={**GlobalSettings.load().repositories, "central": MAVEN_CENTRAL_URL},
-        timeout=30,
-    )
-    group, artifact, version = jar.coordinate.split(":")
-    return Path(context.project(group, artifact).at_version(version).artifact().resolve())
+        group, artifact, version = jar.coordinate.split(":")
+        return Path(context.project(group, artifact).at_version(version).artifact().resolve())
 
 
 def _reason(error: Exception) -> str:
