@@ -9,9 +9,8 @@ import sys
 
 import typer
 
-from depesche.infra.cli import running, services
+from depesche.infra.cli import account, config, customer, domain, inbox, key, running, sending, services, topics
 from depesche.infra.cli.terminal import explain
-from depesche.infra.local.fault import LocalFault
 from depesche.schemas.errors import DepescheError
 
 INTRODUCTION = """Depesche: transactional email in which every step of every mail is a record you can look at.
@@ -32,6 +31,8 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     running.add_to(app)
+    for noun in (sending, inbox, customer, account, domain, key, topics, config):
+        noun.add_to(app)
     services.add_to(app)
     return app
 
@@ -40,7 +41,7 @@ def main() -> None:
     """Run the command; a fault we expect becomes one sentence with its fix, never a traceback."""
     try:
         build()(prog_name="depesche")
-    except (DepescheError, LocalFault) as fault:
+    except DepescheError as fault:
         sys.exit(explain(fault))
     except BrokenPipeError:
         # Whoever read our output has seen enough (`depesche search ... | head`).

@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from depesche.infra.load import Loaded, load
-from depesche.infra.local.fault import LocalFault
 from depesche.schemas.errors import DepescheError, NotFoundError, Outage, Refusal, SetupError
 
 JSON = Annotated[bool, typer.Option("--json", help="Write data as JSON, one object per line, and nothing else.")]
@@ -81,12 +80,11 @@ def write_text(text: str) -> None:
 def explain(fault: BaseException) -> int:
     """Tell a fault in one sentence with its fix; gives the exit code."""
     console = talk()
-    if isinstance(fault, LocalFault):
-        finding, remedy = fault.finding, fault.remedy
-    elif isinstance(fault, SetupError):
-        finding, remedy = str(fault), fault.fix
+    if isinstance(fault, SetupError):
+        finding, remedy = fault.public, fault.fix
     elif isinstance(fault, DepescheError):
-        finding, remedy = f"{fault.public}." if str(fault) == fault.public else f"{fault.public} ({fault}).", ""
+        said = fault.public if fault.public != fault.title else f"{fault.public} ({fault})"
+        finding, remedy = said if said.endswith((".", "?", "!")) else f"{said}.", ""
     else:
         finding, remedy = str(fault) or type(fault).__name__, ""
     console.print(Text.assemble(("error: ", "bold red"), finding))
