@@ -11,6 +11,7 @@ lie in a home that only its owner can enter, such as root's.
 import os
 import pwd
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,11 +120,11 @@ class Postfix:
             kind="rsa",
         )
         listen = f"{settings.address}:{settings.port}"
-        (self._configuration / "master.cf").write_text(_SERVICES.format(listen=listen))
-        (self._configuration / "recipients").write_text(_recipients(settings.domains))
+        _write(self._configuration / "master.cf", _SERVICES.format(listen=listen))
+        _write(self._configuration / "recipients", _recipients(settings.domains))
         values = self._identity() | self._delivery(postfix.pw_uid, postfix.pw_gid) | self._reception()
         values |= {"smtpd_tls_cert_file": str(certificate.certificate), "smtpd_tls_key_file": str(certificate.key)}
-        (self._configuration / "main.cf").write_text(_rendered(values))
+        _write(self._configuration / "main.cf", _rendered(values))
 
     def command(self) -> list[str]:
         """Return the command line of the master daemon in the foreground."""
@@ -217,6 +218,19 @@ def _recipients(domains: tuple[str, ...]) -> str:
     """Return the table of mailboxes: all recipients share one Maildir, except those who shall not exist."""
     accepted = "|".join(domain.replace(".", "\\.") for domain in domains)
     return f"if !/^(nobody|hardbounce)([+-][^@]*)?@/\n/^[^@]+@({accepted})$/ maildir/\nendif\n"
+
+
+def _write(path: Path, content: str) -> None:
+    """Replace a file and date it back by a minute.
+
+    Postfix takes a file of the last second for one that is being written and reads it again and again until it is older,
+    which would make each start two seconds longer. Being replaced in one step, ours is never half written.
+    """
+    draft = path.with_suffix(".new")
+    draft.write_text(content)
+    past = time.time() - 60
+    os.utime(draft, (past, past))
+    draft.replace(path)
 
 
 def _rendered(values: Mapping[str, str]) -> str:
