@@ -178,19 +178,28 @@ def base64_lines(octets: bytes) -> bytes:
     return b"".join([text[at : at + _BASE64_LINE] + b"\r\n" for at in range(0, len(text), _BASE64_LINE)])
 
 
-def _file(file: File) -> Entity:
+def described(file: File) -> tuple[HeaderLine, ...]:
+    """The fields that describe an attachment.
+
+    Raises:
+        InvalidRequestError: type, name or content id is not valid; ``pointer`` is ``content_type``, ``filename`` or
+            ``content_id``.
+    """
     name = _file_name(file.name)
     main, parameters = _content_type(file.content_type)
-    described = [f"{token};" for token in (main, *parameters)]
-    fields = [token_line("Content-Type", *described, *_name_for_old_readers(name))]
-    fields.append(_transfer("base64"))
+    tokens = [f"{token};" for token in (main, *parameters)]
+    fields = [token_line("Content-Type", *tokens, *_name_for_old_readers(name)), _transfer("base64")]
     fields.append(_disposition("inline" if file.content_id else "attachment", name))
     if file.content_id:
         content_id = file.content_id.removeprefix("<").removesuffix(">")
         if not _CONTENT_ID.match(content_id):
-            raise InvalidRequestError("content id", public="The content id is not valid")
+            raise InvalidRequestError("id", public="The content id is not valid", pointer="content_id")
         fields.append(token_line("Content-ID", f"<{content_id}>"))
-    return Entity(tuple(fields), (base64_lines(file.content),))
+    return tuple(fields)
+
+
+def _file(file: File) -> Entity:
+    return Entity(described(file), (base64_lines(file.content),))
 
 
 def _joined(tokens: Sequence[str]) -> list[str]:
@@ -203,7 +212,7 @@ def _content_type(text: str) -> tuple[str, list[str]]:
     match = _TYPE.match(main.strip())
     parameters = [_PARAMETER.match(parameter) for parameter in rest if parameter.strip()]
     if match is None or match[1].lower() == "multipart" or None in parameters:
-        raise InvalidRequestError("content type", public="The content type is not valid")
+        raise InvalidRequestError("type", public="The content type is not valid", pointer="content_type")
     if match[1].lower() == "message":
         return "application/octet-stream", []
     kept = [p for p in parameters if p and p[1].lower() not in ("name", "boundary")]
@@ -211,10 +220,10 @@ def _content_type(text: str) -> tuple[str, list[str]]:
 
 
 def _file_name(text: str) -> str:
-    name = readable(text, "/attachments").strip()
+    name = readable(text, "filename").strip()
     name = re.split(r"[/\\]", name)[-1].strip(". ")
     if not name:
-        raise InvalidRequestError("file name", public="The attachment's name is not valid")
+        raise InvalidRequestError("name", public="The attachment's name is not valid", pointer="filename")
     return name
 
 

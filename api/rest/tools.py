@@ -1,0 +1,35 @@
+"""What the REST door works with. It is handed in; nothing here opens a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from depesche.analytics.directory.directory import Directory
+from depesche.analytics.directory.registrar import Registrar
+from depesche.api.hallway import Hallway
+from depesche.schemas.settings import Settings
+
+Probe = Callable[[], Awaitable[None]]
+"""Returns when the part works; raises a DepescheError whose text an operator may read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The tools of one REST door.
+
+    Attributes:
+        settings: how everything is set.
+        hallway: takes submissions for good.
+        directory: who may do what.
+        registrar: changes the directory; nothing: this door only reads it.
+        search: the store's queries; nothing: they answer 503.
+        probes: what readiness asks, by name; ``store`` may be down without the door being so.
+    """
+
+    settings: Settings
+    hallway: Hallway
+    directory: Directory
+    registrar: Registrar | None = None
+    search: object | None = None
+    probes: Mapping[str, Probe] = field(default_factory=dict)

@@ -1,0 +1,149 @@
+"""The real application over the real hallway, directory and keyring; only the Kafka client and the archive are of memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from depesche.analytics.archive.keyring import Keyring
+from depesche.analytics.directory.directory import Directory
+from depesche.analytics.directory.registrar import Registrar, new_account
+from depesche.api.hallway import Hallway
+from depesche.api.idempotency import IdempotencyIndex
+from depesche.api.rest.app import build_app
+from depesche.api.rest.tools import Tools
+from depesche.schemas.codec import decode
+from depesche.schemas.records import ArchiveRef, CredentialUse, Job, JobEnvelope
+from depesche.schemas.settings import Settings
+from depesche.schemas.topics import DIRECTORY
+
+ROOT = "http://depesche.test"
+
+
+@dataclass
+class MemoryLog:
+    """Stands in for aiokafka's producer: acknowledges at once, and feeds the directory what was written to it."""
+
+    records: list[tuple[str, bytes, bytes | None]] = field(default_factory=list)
+    directory: Directory | None = None
+    client: Any = None
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        return {0, 1}
+
+    async def send(self, topic: str, value: bytes | None, *, key: bytes, **_: Any) -> asyncio.Future[Any]:
+        offset = len(self.records)
+        self.records.append((topic, key, value))
+        if topic == DIRECTORY.name and self.directory is not None:
+            self.directory._take(SimpleNamespace(key=key, value=value, offset=offset))  # type: ignore[arg-type]
+            self.directory._next = offset + 1
+        sent = asyncio.get_running_loop().create_future()
+        sent.set_result(SimpleNamespace(offset=offset))
+        return sent
+
+
+@dataclass
+class MemoryArchive:
+    """Keeps contents by position."""
+
+    contents: list[bytes] = field(default_factory=list)
+
+    async def put(self, tenant: str, contents: Sequence[bytes]) -> list[ArchiveRef]:
+        first = len(self.contents)
+        self.contents += contents
+        return [
+            ArchiveRef(segment="memory", offset=first + n, length=len(c), size=len(c), key_id=f"{tenant}/20260115")
+            for n, c in enumerate(contents)
+        ]
+
+
+@dataclass
+class World:
+    """One application with everything around it."""
+
+    app: FastAPI
+    client: httpx.AsyncClient
+    log: MemoryLog
+    archive: MemoryArchive
+    keyring: Keyring
+    tools: Tools
+    registrar: Registrar
+    token: str
+    login: tuple[str, str]
+    operator: str
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    @property
+    def as_operator(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.operator}"}
+
+    def jobs(self) -> list[tuple[Job, JobEnvelope]]:
+        """The jobs in the log with their envelopes opened."""
+        found = []
+        for topic, _, value in self.log.records:
+            if topic.startswith("mail.jobs") and value is not None:
+                job = decode(Job, value)
+                aad = b"job|" + job.job_id.encode()
+                envelope = decode(JobEnvelope, self.keyring.key(job.key_id).open(job.sealed_envelope, aad))
+                found.append((job, envelope))
+        return found
+
+    def messages(self) -> list[bytes]:
+        """The messages of all jobs, as they will be sent."""
+        return [
+            b"".join(self.archive.contents[ref.offset] for ref in message.content)
+            for job, _ in self.jobs()
+            for message in job.messages
+        ]
+
+
+async def a_world(directory: Path, settings: Settings | None = None) -> World:
+    settings = settings or Settings()
+    keyring = Keyring.open(directory / "keys")
+    log, archive = MemoryLog(), MemoryArchive()
+    book = Directory(settings, keyring)
+    log.directory = book
+    registrar = Registrar(settings, book, log, keyring)  # type: ignore[arg-type]
+    hallway = Hallway(settings, book, keyring, archive, log, IdempotencyIndex(settings, keyring))  # type: ignore[arg-type]
+    await hallway.start()
+    assert hallway._probing is not None
+    hallway._probing.cancel()
+    await registrar.add_customer("10001", "Shop", "test")
+    account = await registrar.add_account("10001", new_account("shop"), "test")
+    await registrar.add_domain("10001", "shop.example", "test")
+    api_key = await registrar.add_key(account, "api", CredentialUse.API_KEY, "test")
+    login = await registrar.add_key(account, "login", CredentialUse.LOGIN, "test")
+    operator = await registrar.add_key("", "operator", CredentialUse.OPERATOR, "test", tenant="operator")
+    tools = Tools(settings, hallway, book, registrar)
+    app = build_app(tools)
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app, client=("127.0.0.1", 50000)), base_url=ROOT)
+    return World(
+        app,
+        client,
+        log,
+        archive,
+        keyring,
+        tools,
+        registrar,
+        api_key.token,
+        (login.key_id, login.secret),
+        operator.token,
+    )
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    found = await a_world(tmp_path)
+    async with found.client:
+        yield found
