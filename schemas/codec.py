@@ -128,13 +128,26 @@ class Codec:
         Raises:
             UndecodableError: not our framing, another schema, or a damaged body.
         """
+        try:
+            return self.kind.from_avro(self.raw(value))
+        except (ValueError, KeyError, TypeError) as fault:
+            raise UndecodableError(f"{self.kind.__name__}: damaged body ({type(fault).__name__})") from fault
+
+    def raw(self, value: bytes) -> dict[str, Any]:
+        """What is in ``value`` as the dictionary that ``from_avro`` takes; half the price of a record, for the sink.
+
+        Raises:
+            UndecodableError: see ``decode``.
+        """
         if value[:5] != self._prefix:
             raise UndecodableError(f"expected schema {self.schema_id} ({self.kind.__name__}), got {value[:5].hex()}")
         try:
             stream = io.BytesIO(value)
             stream.seek(5)
-            raw = self._read(stream, self._schema, return_record_name=True, return_record_name_override=True)
-            return self.kind.from_avro(raw)
+            raw: dict[str, Any] = self._read(
+                stream, self._schema, return_record_name=True, return_record_name_override=True
+            )
+            return raw
         except (EOFError, ValueError, KeyError, IndexError, TypeError, UnicodeDecodeError) as fault:
             raise UndecodableError(f"{self.kind.__name__}: damaged body ({type(fault).__name__})") from fault
 
