@@ -58,7 +58,7 @@ class Clamd:
         (signatures / "depesche.ndb").write_text(eicar.body_signature())
         (signatures / "depesche.hdb").write_text(eicar.hash_signature())
         self._link_official(signatures)
-        scratch = self._scratch()
+        scratch = self.scratch()
         user = _unprivileged_user()
         if user is not None:
             os.chown(scratch, user.pw_uid, user.pw_gid)
@@ -89,8 +89,11 @@ class Clamd:
                 if file.suffix in _OFFICIAL_SUFFIXES and os.access(file, os.R_OK):
                     (signatures / file.name).symlink_to(file)
 
-    def _scratch(self) -> Path:
-        """Return the folder for what is unpacked: in memory, unless clamd is confined to the common one."""
+    def scratch(self) -> Path:
+        """Return the folder for what is unpacked, made if need be; the only thing outside of `folder`.
+
+        It lies in memory, unless the system confines clamd to the common folder for temporary files.
+        """
         confined = _CONFINEMENT.exists() and _reads(_CONFINEMENT_SWITCH).startswith("Y")
         usable = _MEMORY_FOLDER.is_dir() and os.access(_MEMORY_FOLDER, os.W_OK) and not confined
         parent = _MEMORY_FOLDER if usable else Path(tempfile.gettempdir())

@@ -6,6 +6,7 @@ installs them, where they are not there.
 
 import asyncio
 import contextlib
+import shutil
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -114,3 +115,4 @@ async def clamd(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clamd
     part = Clamd(ClamdSettings(tmp_path_factory.mktemp("clamd"), port=free_port()))
     async with running(part):
         yield part
+    shutil.rmtree(part.scratch())

@@ -5,11 +5,13 @@ thread of their own, because a conversation must not wait for them; a mail appea
 Maildirs (the real Postfix of the sandbox delivers into some) are read by the same two functions.
 """
 
+import contextlib
 import email.header
 import email.message
 import email.parser
 import email.policy
 import email.utils
+import itertools
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -151,46 +153,53 @@ class Mailbox:
             draft.replace(self._index)
 
 
-def list_mails(folder: Path) -> list[StoredMail]:
-    """Return the mails of a mailbox or a Maildir, newest first; an empty list when there is none yet."""
-    found = _maildir(folder) if (folder / "new").is_dir() else _mailbox(folder)
-    return sorted(found, key=lambda mail: (mail.time, len(mail.id), mail.id), reverse=True)
+def list_mails(folder: Path, limit: int | None = None) -> list[StoredMail]:
+    """Return the mails of a mailbox or a Maildir, newest first, at most `limit`; an empty list when there is none yet.
+
+    Each mail listed is opened for its subject: about 0.1 ms.
+    """
+    listing = _maildir(folder) if _is_maildir(folder) else _mailbox(folder)
+    return list(itertools.islice(listing, limit))
 
 
 def read_mail(folder: Path, identifier: str) -> tuple[StoredMail, bytes]:
     """Return one mail and its bytes. Raises KeyError when there is no such mail (any more)."""
-    for mail in list_mails(folder):
-        if mail.id == identifier:
-            try:
-                return mail, mail.path.read_bytes()
-            except FileNotFoundError:
-                break
+    listing = _maildir(folder, identifier) if _is_maildir(folder) else _mailbox(folder, identifier)
+    for mail in listing:
+        with contextlib.suppress(FileNotFoundError):
+            return mail, mail.path.read_bytes()
     raise KeyError(identifier)
 
 
-def _mailbox(folder: Path) -> Iterator[StoredMail]:
-    for entry in _entries(folder):
-        path = folder / f"{entry.id}.eml"
-        try:
-            subject = _header(path)["subject"]
-        except FileNotFoundError:
+def _is_maildir(folder: Path) -> bool:
+    return (folder / "new").is_dir()
+
+
+def _mailbox(folder: Path, only: str | None = None) -> Iterator[StoredMail]:
+    for entry in reversed(_entries(folder)):
+        if only is not None and entry.id != only:
             continue
-        yield StoredMail(**asdict(entry), subject=_text(subject), path=path)
+        path = folder / f"{entry.id}.eml"
+        with contextlib.suppress(FileNotFoundError):
+            yield StoredMail(**asdict(entry), subject=_text(_header(path)["subject"]), path=path)
 
 
-def _maildir(folder: Path) -> Iterator[StoredMail]:
-    for part in ("new", "cur"):
-        for path in (folder / part).iterdir():
-            try:
-                header, status = _header(path), path.stat()
-            except FileNotFoundError:
-                continue
+def _maildir(folder: Path, only: str | None = None) -> Iterator[StoredMail]:
+    found: list[tuple[int, str, Path]] = []
+    for path in itertools.chain((folder / "new").iterdir(), (folder / "cur").glob("*")):
+        identifier = path.name.partition(":")[0]
+        if only is None or identifier == only:
+            with contextlib.suppress(FileNotFoundError):
+                found.append((path.stat().st_mtime_ns, identifier, path))
+    for when, identifier, path in sorted(found, reverse=True):
+        with contextlib.suppress(FileNotFoundError):
+            header = _header(path)
             yield StoredMail(
-                id=path.name.partition(":")[0],
-                time=status.st_mtime,
+                id=identifier,
+                time=when / 1e9,
                 sender=email.utils.parseaddr(_text(header["return-path"]))[1],
                 recipients=[_text(value) for value in header.get_all("delivered-to", [])],
-                size=status.st_size,
+                size=path.stat().st_size,
                 message_id=_text(header["message-id"]),
                 subject=_text(header["subject"]),
                 path=path,
