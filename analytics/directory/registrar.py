@@ -144,7 +144,8 @@ class Registrar:
             NotFoundError: this customer has no such thing.
         """
         kind = _KIND[type(value)]
-        self._own(type(value), id_, tenant)
+        if self._directory.book.claim_of(kind, id_, tenant) is None:
+            raise NotFoundError(f"no {kind.value} {id_} of {tenant}")
         await self._write(kind, id_, tenant, value, by)
 
     async def remove(self, kind: DirectoryKind, id_: str, tenant: str, by: str) -> None:

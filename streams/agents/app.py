@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 
 import faust
 import structlog
-from faust.types.auth import AuthProtocol
 from yarl import URL
 
 from depesche.analytics.log.client import full_name
@@ -79,7 +78,6 @@ def _credentials(kafka: KafkaSettings) -> Any:
         password=kafka.sasl_password.get_secret_value(),
         mechanism=kafka.sasl_mechanism,
         ssl_context=context if kafka.security == "SASL_SSL" else None,
-        protocol=AuthProtocol(kafka.security),
     )
 
 

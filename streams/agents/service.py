@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 import structlog
+from faust.tables.manager import TableManager
 
 from depesche.analytics.log.sums import read_sums
 from depesche.schemas.settings import Settings
@@ -34,7 +36,7 @@ class Agents:
         await app.start()
         try:
             async with asyncio.timeout(START_SECONDS):
-                await app.tables.recovery.completed.wait()
+                await cast(TableManager, app.tables).recovery.completed.wait()
             ready()
             await app.wait_until_stopped()
             die("the Faust app has stopped by itself")
