@@ -24,9 +24,8 @@ def show(result: dict[str, object], console: Console, target: Path) -> int:
         held = cast(dict[str, object], result["sustained"])
         run, backlog = cast(Run, held["run"]), cast(list[int], held["backlog"])
         everything.append(run)
-        console.print(
-            f"sustained 200 KB: {run.rate}/s for {held['minutes']} min, backlog {backlog[:1]} .. {backlog[-1:]}, most {max(backlog, default=0)}"
-        )
+        ends = f"{backlog[:1]} at first, {backlog[-1:]} at last, {max(backlog, default=0)} at most"
+        console.print(f"sustained 200 KB: {run.rate}/s for {held['minutes']} min; backlog {ends}")
     lost = [run for run in everything if run.arrived < run.messages or run.signed < run.arrived]
     for run in lost:
         console.print(f"[red]{run.subject} {run.size}: {run.arrived} of {run.messages} arrived, {run.signed} signed[/]")

@@ -52,9 +52,8 @@ async def throughput(args: argparse.Namespace, subjects: dict[str, Subject], sin
                 count = args.count if size == "10KB" else args.count // 4
                 count = count if name == "depesche" else count // 3
                 run = await measure(name, subject, sink, (size, amount), count, numbers.take(count))
-                console.print(
-                    f"{size} round {turn + 1} {name}: {run.rate}/s, {run.cpu_sum} ms CPU per message, {run.arrived}/{run.messages}"
-                )
+                told = f"{run.rate}/s, {run.cpu_sum} ms CPU per message, {run.arrived} of {run.messages} arrived"
+                console.print(f"{size} round {turn + 1} {name}: {told}")
                 runs.append(run)
     return runs
 
