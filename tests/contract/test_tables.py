@@ -41,7 +41,9 @@ async def client(settings: Settings) -> AsyncIterator[StoreClient]:
     await client.close()
 
 
-async def test_all_steps_together_give_the_declared_shape_of_each_table(client: StoreClient, settings: Settings) -> None:
+async def test_all_steps_together_give_the_declared_shape_of_each_table(
+    client: StoreClient, settings: Settings
+) -> None:
     await migrate.bootstrap(client, settings)
     declared = {
         file.name.removesuffix(".sql"): file.read_text("utf-8")
@@ -60,7 +62,9 @@ async def test_a_second_start_runs_no_step_and_two_at_once_do_no_harm(client: St
 
 async def test_a_step_that_was_edited_after_it_ran_is_refused(client: StoreClient, settings: Settings) -> None:
     await migrate.bootstrap(client, settings)
-    await client.command("ALTER TABLE migrations UPDATE checksum = 'other' WHERE number = 2 SETTINGS mutations_sync = 2")
+    await client.command(
+        "ALTER TABLE migrations UPDATE checksum = 'other' WHERE number = 2 SETTINGS mutations_sync = 2"
+    )
     with pytest.raises(SetupError, match="0002 units was changed"):
         await migrate.bootstrap(client, settings)
 
