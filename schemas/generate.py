@@ -153,6 +153,9 @@ class Writer:
                 # fastavro would try branch after branch; the pair names the branch at once.
                 return f'None if {value} is None else ("depesche." + type({value}).__name__, {value}.to_avro())'
             inner = self.outward(branches[0], value)
+            if inner == value and self._kind(branches[0]) == "array":
+                # In a union fastavro takes a tuple for a branch's name and its value.
+                inner = f"list({value})"
             return value if inner == value else f"None if {value} is None else {inner}"
         kind = self._kind(schema)
         if kind == "record":

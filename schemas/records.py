@@ -1087,7 +1087,7 @@ class Account:
             "interfaces": self.interfaces,
             "source_ips": self.source_ips,
             "login_by_ip": self.login_by_ip,
-            "role_recipients": self.role_recipients,
+            "role_recipients": None if self.role_recipients is None else list(self.role_recipients),
             "expiry_hours": self.expiry_hours,
         }
 

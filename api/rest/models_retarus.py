@@ -35,10 +35,10 @@ def _mandatory(given: object) -> object:
 
 Filled = BeforeValidator(_not_empty)
 Mandatory = BeforeValidator(_mandatory)
-Short = Annotated[str, Field(max_length=50), Filled]
+Short = Annotated[str | None, Field(max_length=50), Filled]
 AddressText = Annotated[str, Field(max_length=254), Mandatory]
 Headers = Annotated[dict[str, str], Field(max_length=MAX_HEADERS), Filled]
-Priority = Annotated[Literal["HIGH", "NORMAL", "LOW"], Filled]
+Priority = Annotated[Literal["HIGH", "NORMAL", "LOW"] | None, Filled]
 Flag = Annotated[bool, Filled]
 
 
@@ -125,7 +125,7 @@ class MailOptions(Wire):
 
     reply_to: Annotated[Email | None, Filled] = None
     in_reply_to: Annotated[str | None, Field(max_length=900), Filled] = None
-    priority: Annotated[Priority | None, Filled] = None
+    priority: Priority = None
     list_unsubscribe: Annotated[str | None, Field(max_length=900)] = None
     x_headers: Headers = {}
 
@@ -150,7 +150,7 @@ class Recipient(Wire):
 
     mail: Annotated[RecipientMail, Mandatory]
     features: Annotated[Features | None, Filled] = None
-    reference: Short | None = None
+    reference: Short = None
 
 
 class JobMail(MailOptions):
@@ -163,9 +163,9 @@ class JobMail(MailOptions):
 class JobOptions(Wire):
     """References and features of the whole job."""
 
-    reference_job: Short | None = None
-    cost_center: Short | None = None
-    campaign_id: Short | None = None
+    reference_job: Short = None
+    cost_center: Short = None
+    campaign_id: Short = None
     features: Annotated[Features | None, Filled] = None
     options: Annotated[dict[str, Any], Filled] = {}
 

@@ -111,8 +111,7 @@ def of_validation(fault: pydantic.ValidationError) -> Rejection:
     detail = fault.errors(include_url=False, include_input=False)[0]
     kind, path = detail["type"], path_of(detail["loc"])
     if kind in _MISSING:
-        path = _WHOLE.get(path, path)
-        return rejection("MISSING_VALUE", f"{path}.content" if kind == "missing_content" else path)
+        return rejection("MISSING_VALUE", f"{path}.content" if kind == "missing_content" else _WHOLE.get(path, path))
     if kind in _COUNT:
         return limit("Count", path)
     if kind == "string_too_long":

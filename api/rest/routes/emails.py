@@ -12,15 +12,18 @@ from starlette.responses import Response
 
 from depesche.analytics.directory.things import Principal
 from depesche.api.rest.bodies import held_json, off_loop, require_json_type, validated
-from depesche.api.rest.deps import by_bearer, client_address, only_query, tools_of
+from depesche.api.rest.deps import by_bearer, client_address, tools_of
 from depesche.api.rest.idempotency_key import fingerprint, idempotency_key
 from depesche.api.rest.models_native import EmailAccepted, EmailRequest
 from depesche.api.rest.native import Caller, Prepared, prepare
 from depesche.api.rest.openapi import Examples, body_of, problems
+from depesche.api.rest.operations import Operation, add_operations
 from depesche.api.rest.problems import MalformedRequestError, UnsupportedMediaTypeError, json_response
 from depesche.api.rest.tools import Tools
 from depesche.api.submission import Receipt
 from depesche.schemas.errors import (
+    ArchiveUnavailableError,
+    ForbiddenError,
     ForbiddenSenderError,
     IdempotencyMismatchError,
     InvalidRequestError,
@@ -29,6 +32,7 @@ from depesche.schemas.errors import (
     NotAvailableError,
     OverloadError,
     TooLargeError,
+    TooManyError,
     UnauthorizedError,
 )
 from depesche.schemas.vocabulary import DROP_REASON
@@ -77,34 +81,33 @@ _IDEMPOTENCY = (
 )
 
 
+_SEND: dict[str, Any] = {
+    "status_code": 202,
+    "response_description": "We have it for good; follow `Location` to see what becomes of it.",
+    "openapi_extra": body_of(EmailRequest, EXAMPLES),
+    "responses": problems(
+        MalformedRequestError,
+        UnauthorizedError,
+        ForbiddenError,
+        ForbiddenSenderError,
+        TooLargeError,
+        UnsupportedMediaTypeError,
+        InvalidRequestError,
+        MissingValueError,
+        TooManyError,
+        IdempotencyMismatchError,
+        OverloadError,
+        NotAvailableError,
+        LogUnavailableError,
+        ArchiveUnavailableError,
+    ),
+}
+
+
 def add(router: APIRouter) -> None:
-    """Add the routes of this noun."""
-    router.add_api_route(
-        "/v1/emails",
-        send_email,
-        methods=["POST"],
-        status_code=202,
-        operation_id="sendEmail",
-        summary="Send an email",
-        tags=["emails"],
-        response_model=EmailAccepted,
-        response_description="We have it for good; follow `Location` to see what becomes of it.",
-        dependencies=[Depends(only_query())],
-        openapi_extra=body_of(EmailRequest, EXAMPLES),
-        responses=problems(
-            MalformedRequestError,
-            UnauthorizedError,
-            ForbiddenSenderError,
-            TooLargeError,
-            UnsupportedMediaTypeError,
-            InvalidRequestError,
-            MissingValueError,
-            IdempotencyMismatchError,
-            OverloadError,
-            NotAvailableError,
-            LogUnavailableError,
-        ),
-    )
+    """Add the operations of this noun."""
+    operations = (Operation("POST", "/v1/emails", send_email, "sendEmail", "Send an email", EmailAccepted, _SEND),)
+    add_operations(router, "emails", operations)
 
 
 async def send_email(

@@ -8,10 +8,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.responses import Response
+from pydantic import BaseModel, Field
+from starlette.responses import PlainTextResponse, Response
 
 from depesche.api.rest.deps import tools_of
 from depesche.api.rest.openapi import problems
+from depesche.api.rest.operations import Operation, add_operations
 from depesche.api.rest.problems import json_response
 from depesche.api.rest.tools import Probe
 from depesche.schemas.errors import DepescheError, NotFoundError
@@ -23,25 +25,39 @@ _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 
 
 def add(router: APIRouter) -> None:
-    """Add the routes of this noun."""
-    router.add_api_route("/livez", livez, methods=["GET"], operation_id="isAlive", tags=["health"])
-    router.add_api_route(
-        "/readyz",
-        readyz,
-        methods=["GET"],
-        operation_id="isReady",
-        tags=["health"],
-        responses={503: {"description": "Not ready; the checks say why."}},
+    """Add the operations of this noun."""
+    not_ready = {"responses": {503: {"model": Readiness, "description": "Not ready; the checks say why."}}}
+    text: dict[str, Any] = {
+        "response_class": PlainTextResponse,
+        "responses": problems(NotFoundError),
+    }
+    operations = (
+        Operation("GET", "/livez", livez, "isAlive", "Is it alive?", Liveness),
+        Operation("GET", "/readyz", readyz, "isReady", "Is it ready, and if not, why?", Readiness, not_ready),
+        Operation("GET", "/metrics", metrics, "getMetrics", "Numbers for Prometheus", None, text),
     )
-    router.add_api_route(
-        "/metrics",
-        metrics,
-        methods=["GET"],
-        operation_id="getMetrics",
-        tags=["health"],
-        response_class=Response,
-        responses=problems(NotFoundError),
-    )
+    add_operations(router, "health", operations)
+
+
+class Liveness(BaseModel):
+    """This process answers."""
+
+    alive: bool
+
+
+class Check(BaseModel):
+    """One part that was asked."""
+
+    ok: bool
+    required: bool = Field(description="Whether the door is not ready without it.")
+    reason: str | None = None
+
+
+class Readiness(BaseModel):
+    """Whether a mail would be taken now."""
+
+    ready: bool
+    checks: dict[str, Check]
 
 
 async def livez() -> Response:

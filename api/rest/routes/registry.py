@@ -22,27 +22,43 @@ PREFIX = "/registry"
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 _VERSION = 1
 """A schema that changes gets a new id and, with it, a version; so far each has one."""
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "As Confluent's registry answers.", "content": {MEDIA_TYPE: {"schema": {}}}},
+    404: {
+        "description": "There is no such subject, version or schema.",
+        "content": {MEDIA_TYPE: {"example": {"error_code": 40401, "message": "Subject 'x' not found."}}},
+    },
+}
 _UNKNOWN_SUBJECT, _UNKNOWN_VERSION, _UNKNOWN_SCHEMA, _READ_ONLY = 40401, 40402, 40403, 42205
 
 
 def add(router: APIRouter) -> None:
-    """Add the routes of this noun."""
-    for path, function, name in (
-        ("/subjects", subjects, "listSubjects"),
-        ("/subjects/{subject}/versions", versions, "listVersions"),
-        ("/subjects/{subject}/versions/{version}", version_of, "getVersion"),
-        ("/subjects/{subject}/versions/{version}/schema", schema_of, "getVersionSchema"),
-        ("/schemas/ids/{schema_id}", by_id, "getSchema"),
-        ("/schemas/ids/{schema_id}/schema", text_by_id, "getSchemaText"),
-        ("/schemas/ids/{schema_id}/versions", versions_by_id, "listSchemaVersions"),
-        ("/schemas/types", types, "listSchemaTypes"),
-        ("/config", config, "getCompatibility"),
-        ("/config/{subject}", config, "getSubjectCompatibility"),
-        ("/mode", mode, "getMode"),
-        ("/mode/{subject}", mode, "getSubjectMode"),
+    """Add the operations of this noun. Any query parameter is taken, because clients add their own."""
+    version = "/subjects/{subject}/versions/{version}"
+    schema = "/schemas/ids/{schema_id}"
+    for path, function, name, summary in (
+        ("/subjects", subjects, "listSubjects", "List subjects"),
+        ("/subjects/{subject}/versions", versions, "listVersions", "List a subject's versions"),
+        (version, version_of, "getVersion", "Show a version"),
+        (f"{version}/schema", schema_of, "getVersionSchema", "Show a version's schema"),
+        (schema, by_id, "getSchema", "Show the schema with an id"),
+        (f"{schema}/schema", text_by_id, "getSchemaText", "Show the bare schema with an id"),
+        (f"{schema}/versions", versions_by_id, "listSchemaVersions", "List what uses a schema"),
+        ("/schemas/types", types, "listSchemaTypes", "List schema types"),
+        ("/config", config, "getCompatibility", "Show the compatibility"),
+        ("/config/{subject}", config, "getSubjectCompatibility", "Show a subject's compatibility"),
+        ("/mode", mode, "getMode", "Show the mode"),
+        ("/mode/{subject}", mode, "getSubjectMode", "Show a subject's mode"),
     ):
         router.add_api_route(
-            PREFIX + path, function, methods=["GET"], operation_id=name, tags=["registry"], response_class=Response
+            PREFIX + path,
+            function,
+            methods=["GET"],
+            operation_id=name,
+            summary=summary,
+            tags=["registry"],
+            responses=_ANSWERS,
+            response_class=Response,
         )
     router.add_api_route(PREFIX + "/subjects/{subject}/versions", read_only, methods=["POST"], include_in_schema=False)
 
