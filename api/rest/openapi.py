@@ -17,7 +17,7 @@ Examples = Mapping[str, tuple[str, Any]]
 """Name of an example to its summary and value."""
 _EXAMPLE_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 _EXAMPLE_URL = "https://mail.example"
-_BODIES = "x-body-model"
+_BODY = "x-body-schema"
 
 
 def body_of(model: type[BaseModel], examples: Examples) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def body_of(model: type[BaseModel], examples: Examples) -> dict[str, Any]:
     named = {name: {"summary": summary, "value": value} for name, (summary, value) in examples.items()}
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     content = {"application/json": {"schema": schema, "examples": named}}
-    return {"requestBody": {"required": True, "content": content}, _BODIES: model}
+    return {"requestBody": {"required": True, "content": content}, _BODY: _schema(model)}
 
 
 def problems(*kinds: type[DepescheError]) -> dict[int | str, dict[str, Any]]:
@@ -61,7 +61,7 @@ def _built(app: FastAPI) -> dict[str, Any]:
         servers=app.servers,
     )
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
-    _add(schemas, Problem)
+    schemas.update(_schema(Problem))
     found["components"].setdefault("securitySchemes", {})["login"] = {
         "type": "http",
         "scheme": "basic",
@@ -69,9 +69,7 @@ def _built(app: FastAPI) -> dict[str, Any]:
     }
     for path in found["paths"].values():
         for operation in path.values():
-            model = operation.pop(_BODIES, None)
-            if model is not None:
-                _add(schemas, model)
+            schemas.update(operation.pop(_BODY, {}))
             _only_problems(operation["responses"])
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
@@ -79,10 +77,10 @@ def _built(app: FastAPI) -> dict[str, Any]:
     return found
 
 
-def _add(schemas: dict[str, Any], model: type[BaseModel]) -> None:
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The model's schema by its name, with those of the models it refers to."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update(schema.pop("$defs", {}))
-    schemas[model.__name__] = schema
+    return {**schema.pop("$defs", {}), model.__name__: schema}
 
 
 def _only_problems(responses: dict[str, Any]) -> None:

@@ -61,7 +61,7 @@ class MemoryLog:
     async def send(self, topic: str, value: bytes | None, *, key: bytes, **_: Any) -> asyncio.Future[Any]:
         offset = len(self.records)
         self.records.append((topic, key, value))
-        if topic == DIRECTORY.name and self.directory is not None:
+        if topic.endswith(DIRECTORY.name) and self.directory is not None:
             self.directory._take(SimpleNamespace(key=key, value=value, offset=offset))  # type: ignore[arg-type]
             self.directory._next = offset + 1
         sent = asyncio.get_running_loop().create_future()
