@@ -9,21 +9,102 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from depesche.infra.layout import check_names
 from depesche.schemas.service import Service
 from depesche.schemas.settings import Settings
 
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaProducer
+
+    from depesche.analytics.archive.keyring import Keyring
+    from depesche.analytics.archive.reader import ArchiveReader
+    from depesche.analytics.directory.directory import Directory
+    from depesche.analytics.store.client import StoreClient
+    from depesche.api.hallway import Hallway
+
 
 class Toolbox:
-    """The tools of one process."""
+    """The tools of one process: each is made on first use and handed to every service that needs it."""
 
     def __init__(self, settings: Settings, process: str, stack: AsyncExitStack) -> None:
         """``process`` is the name this process keeps over restarts: its member name in consumer groups."""
         self.settings = settings
         self.process = process
         self._stack = stack
+        self._keyring: Keyring | None = None
+        self._reader: ArchiveReader | None = None
+        self._directory: Directory | None = None
+        self._hallway: Hallway | None = None
+        self._store: StoreClient | None = None
+
+    @property
+    def keyring(self) -> Keyring:
+        """The data keys and sealed secrets."""
+        if self._keyring is None:
+            from depesche.analytics.archive.keyring import Keyring
+
+            self._keyring = Keyring.open(self.settings.home / "keys", self.settings.master_key_file)
+        return self._keyring
+
+    @property
+    def archive_reader(self) -> ArchiveReader:
+        """Reads message bodies."""
+        if self._reader is None:
+            from depesche.analytics.archive.reader import ArchiveReader
+
+            self._reader = ArchiveReader(self.settings.archive_directory, self.keyring)
+            self._stack.callback(self._reader.close)
+        return self._reader
+
+    @property
+    def store(self) -> StoreClient:
+        """ClickHouse."""
+        if self._store is None:
+            from depesche.analytics.store.client import StoreClient
+
+            self._store = StoreClient(self.settings, f"depesche-{self.process}")
+            self._stack.push_async_callback(self._store.close)
+        return self._store
+
+    async def directory(self) -> Directory:
+        """Customers, accounts, domains and keys, read to the end and followed."""
+        if self._directory is None:
+            from depesche.analytics.directory.directory import Directory
+
+            self._directory = Directory(self.settings, self.keyring)
+            self._stack.push_async_callback(self._directory.stop)
+            await self._directory.start()
+        return self._directory
+
+    async def producer(self, name: str) -> AIOKafkaProducer:
+        """A producer of its own for ``name``: event traffic must not wait behind another's flush to disk."""
+        from depesche.analytics.log.client import producer
+
+        made = producer(self.settings, f"{self.process}-{name}")
+        self._stack.push_async_callback(made.stop)
+        await made.start()
+        return made
+
+    async def hallway(self) -> Hallway:
+        """What both doors hand their submissions to."""
+        if self._hallway is None:
+            from depesche.analytics.archive.writer import ArchiveWriter
+            from depesche.api.hallway import Hallway
+            from depesche.api.idempotency import IdempotencyIndex
+
+            archive = ArchiveWriter(self.settings.archive_directory, self.keyring, self.process, self.settings.archive)
+            self._stack.push_async_callback(archive.close)
+            await archive.start()
+            index = IdempotencyIndex(self.settings, self.keyring)
+            self._stack.push_async_callback(index.stop)
+            await index.start()
+            jobs = await self.producer("jobs")
+            self._hallway = Hallway(self.settings, await self.directory(), self.keyring, archive, jobs, index)
+            self._stack.push_async_callback(self._hallway.stop)
+            await self._hallway.start()
+        return self._hallway
 
 
 class Standing:
@@ -60,6 +141,36 @@ async def _mailbox(tools: Toolbox) -> Service:
     return Standing("mailbox", sink.start, sink.stop)
 
 
+async def _smtp(tools: Toolbox) -> Service:
+    from depesche.api.smtp.door import SMTPDoor
+    from depesche.api.smtp.tls import server_context
+    from depesche.infra.local.certificate import ensure_certificate
+
+    smtp = tools.settings.smtp
+    if smtp.certificate and smtp.private_key:
+        context = server_context(smtp.certificate, smtp.private_key)
+    else:
+        made = ensure_certificate(tools.settings.home / "tls", "smtp", [smtp.hostname, "localhost", smtp.host])
+        context = server_context(made.certificate, made.key)
+    return SMTPDoor(tools.settings, await tools.hallway(), await tools.directory(), context)
+
+
+async def _rest(tools: Toolbox) -> Service:
+    from depesche.analytics.directory.registrar import Registrar
+    from depesche.api.rest.door import RestDoor
+    from depesche.api.rest.tools import Tools
+
+    hallway, directory = await tools.hallway(), await tools.directory()
+    registrar = Registrar(tools.settings, directory, await tools.producer("directory"), tools.keyring)
+    return RestDoor(Tools(settings=tools.settings, hallway=hallway, directory=directory, registrar=registrar))
+
+
+async def _analytics(tools: Toolbox) -> Service:
+    from depesche.analytics.store.sink import Sink
+
+    return Sink(tools.settings, tools.keyring, tools.store, tools.process)
+
+
 async def _agents(tools: Toolbox) -> Service:
     from depesche.streams.agents.service import Agents
 
@@ -68,6 +179,9 @@ async def _agents(tools: Toolbox) -> Service:
 
 MAKERS: Final[Mapping[str, Callable[[Toolbox], Awaitable[Service]]]] = {
     "agents": _agents,
+    "analytics": _analytics,
+    "rest": _rest,
+    "smtp": _smtp,
     "dns": _dns,
     "mailbox": _mailbox,
 }

@@ -15,7 +15,7 @@ import ssl
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from aiosmtpd.smtp import SMTP
@@ -94,8 +94,8 @@ class Connection(SMTP):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection and begin to talk."""
-        assert isinstance(transport, asyncio.Transport)
-        self._wire = transport
+        # uvloop's transports do not inherit from asyncio's, so this cannot be asserted.
+        self._wire = cast(asyncio.Transport, transport)
         self._source = source_of(transport.get_extra_info("peername"))
         self._entered = self._lobby.connections.enter(self._source)
         self._session_deadline = self.loop.time() + self._lobby.settings.session_seconds
