@@ -42,10 +42,21 @@ Priority = Annotated[Literal["HIGH", "NORMAL", "LOW"] | None, Filled]
 Flag = Annotated[bool, Filled]
 
 
+def _without_null(schema: dict[str, Any]) -> None:
+    """Leaving a key out is allowed, null is not."""
+    for described in schema.get("properties", {}).values():
+        branches = [branch for branch in described.get("anyOf", []) if branch.get("type") != "null"]
+        if len(branches) == 1:
+            del described["anyOf"]
+            described.update(branches[0])
+        if described.get("default", "") is None:
+            del described["default"]
+
+
 class Wire(BaseModel):
     """A part of the request. An unknown key is refused: ignoring it would be a promise that is not kept."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel)
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, json_schema_extra=_without_null)
 
 
 class TextPart(Wire):

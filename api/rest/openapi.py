@@ -80,12 +80,19 @@ def _built(app: FastAPI) -> dict[str, Any]:
 def _schema(model: type[BaseModel]) -> dict[str, Any]:
     """The model's schema by its name, with those of the models it refers to."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {**schema.pop("$defs", {}), model.__name__: schema}
+    named = {**schema.pop("$defs", {}), model.__name__: schema}
+    for one in named.values():
+        for described in one.get("properties", {}).values():
+            # Made of the name by pydantic; it says nothing that the name does not say.
+            described.pop("title", None)
+    return named
 
 
 def _only_problems(responses: dict[str, Any]) -> None:
-    """Of an error only the problem document is true; FastAPI also offers the route's own type."""
-    for status, response in responses.items():
+    """Of an error only the problem document is true; FastAPI also offers the route's own type, or its own 422."""
+    for status, response in list(responses.items()):
         content = response.get("content", {})
         if not status.startswith("2") and PROBLEM_JSON in content:
             content.pop("application/json", None)
+        elif "HTTPValidationError" in str(content):
+            del responses[status]
