@@ -476,13 +476,14 @@ class UnitEnvelope:
 
 
 class AttemptPhase(StrEnum):
-    """started: a connection may be used; committing: the final dot may go out; finished: the reply is known; ambiguous: nobody can know whether the far side took it."""
+    """started: a connection may be used; committing: the final dot may go out; finished: the reply is known; ambiguous: it ended and nobody can know whether the far side took it; parked: not tried, moved to the ladder."""
 
     UNKNOWN = "unknown"
     STARTED = "started"
     COMMITTING = "committing"
     FINISHED = "finished"
     AMBIGUOUS = "ambiguous"
+    PARKED = "parked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -494,7 +495,9 @@ class AttemptMark:
         tenant: Customer number.
         attempt: Number of the attempt, from 1.
         phase: The step.
-        outcome: With finished: the type of the event that tells it.
+        outcome: With finished and ambiguous: the type of the event that tells it.
+        offset: Where the unit stands in mail.outbound.
+        event: With finished and ambiguous: the event itself as it goes to mail.outcomes, so that it can be told again exactly.
     """
 
     unit_id: str
@@ -502,6 +505,8 @@ class AttemptMark:
     attempt: int
     phase: AttemptPhase
     outcome: str | None = None
+    offset: int = -1
+    event: bytes | None = None
 
     def to_avro(self) -> dict[str, Any]:
         """The value as the codec writes it."""
@@ -511,6 +516,8 @@ class AttemptMark:
             "attempt": self.attempt,
             "phase": self.phase,
             "outcome": self.outcome,
+            "offset": self.offset,
+            "event": self.event,
         }
 
     @classmethod
@@ -522,6 +529,8 @@ class AttemptMark:
             attempt=raw["attempt"],
             phase=AttemptPhase(raw["phase"]),
             outcome=raw["outcome"],
+            offset=raw["offset"],
+            event=raw["event"],
         )
 
 

@@ -139,7 +139,9 @@ class DeliverSettings(Part):
         description="Whether private and loopback addresses may be delivered to. On only in the sandbox and in tests.",
     )
     connections_per_route: int = Field(10, ge=1, description="Connections per route.")
-    in_flight: int = Field(256, ge=1, description="Units under way in one courier process.")
+    in_flight: int = Field(
+        4096, ge=1, description="Units in one courier process, those included that wait for a connection."
+    )
     messages_per_connection: int = Field(500, ge=1, description="A connection is closed after so many.")
     idle_seconds: float = Field(15, description="An unused connection is closed after so long.")
     lifetime_hours: float = Field(48, gt=0, description="How long delivery is tried by default.")

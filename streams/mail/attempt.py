@@ -1,0 +1,140 @@
+"""One attempt, from what the far side did to what the log says and what becomes of the unit. Pure: no wire, no log, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from depesche.schemas.identity import event_id
+from depesche.schemas.records import AttemptDetail, EventType, FailedDetail, MailEvent, MailUnit, Personal
+from depesche.schemas.settings import DeliverSettings
+from depesche.streams.mail.ladder import NextTry, after_attempt
+from depesche.streams.mail.reply import judge, queue_id
+
+Seal: TypeAlias = Callable[[str, str, Personal], tuple[str, bytes]]
+"""Seals the personal fields of an event: tenant and event id to key id and sealed bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What an attempt found out there.
+
+    Attributes:
+        step, code, enhanced, text, ambiguous, transcript: the answer, see ``wire.smtp.Answer``.
+        host, remote_ip, source_ip, tls: with whom and how, as far as it came.
+        millis: how long it took.
+        recipient: envelope recipient, None where it can no longer be read.
+    """
+
+    step: str
+    code: int = 0
+    enhanced: str = ""
+    text: str = ""
+    ambiguous: bool = False
+    transcript: str = ""
+    host: str = ""
+    remote_ip: str = ""
+    source_ip: str = ""
+    tls: str = ""
+    millis: int = 0
+    recipient: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What an attempt leads to: an event, and for a unit that is tried again its next form and where it waits."""
+
+    event: MailEvent
+    next_unit: MailUnit | None = None
+    next_try: NextTry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scribe:
+    """Writes conclusions: knows the policy, who speaks, and how to seal."""
+
+    settings: DeliverSettings
+    worker: str
+    seal: Seal
+
+    def conclude(self, unit: MailUnit, finding: Finding, now: int) -> Conclusion:
+        """What ``finding`` means for ``unit`` at ``now`` (milliseconds since 1970 UTC)."""
+        judgement = judge(finding.step, finding.code, finding.enhanced, tls=finding.tls, ambiguous=finding.ambiguous)
+        next_try = None
+        if judgement.verdict == "delivered":
+            kind = EventType.DELIVERED
+        elif judgement.verdict == "bounced":
+            kind = EventType.BOUNCED
+        elif finding.ambiguous and self.settings.after_ambiguity == "hold":
+            # Not sent twice and perhaps not at all: final, and the detail says that nobody knows.
+            kind = EventType.FAILED
+        else:
+            next_try = after_attempt(self.settings.ladder, unit.attempt, now, unit.expires_at, self.settings.time_scale)
+            kind = EventType.DEFERRED if next_try else EventType.EXPIRED
+        detail = AttemptDetail(
+            host=finding.host,
+            remote_ip=finding.remote_ip,
+            source_ip=finding.source_ip,
+            tls=finding.tls,
+            code=finding.code,
+            enhanced_code=judgement.enhanced,
+            step=finding.step,
+            reply_class=judgement.reply_class,
+            kind=judgement.kind,
+            queue_id=queue_id(finding.text) if kind is EventType.DELIVERED else "",
+            millis=finding.millis,
+            next_attempt_at=next_try.due_at if next_try else None,
+            ambiguous=finding.ambiguous,
+        )
+        event = self._event(unit, kind, detail, finding, now)
+        if next_try is None:
+            return Conclusion(event)
+        return Conclusion(event, next_form(unit, event), next_try)
+
+    def failed(self, unit: MailUnit, code: str, stage: str, recipient: str | None, now: int) -> MailEvent:
+        """The final event of a unit that we cannot process, for the reason ``code`` of the error tree."""
+        finding = Finding("", recipient=recipient)
+        return self._event(unit, EventType.FAILED, FailedDetail(code=code, stage=stage), finding, now)
+
+    def _event(
+        self, unit: MailUnit, kind: EventType, detail: AttemptDetail | FailedDetail, finding: Finding, now: int
+    ) -> MailEvent:
+        id_ = event_id(unit.unit_id, kind.value, unit.attempt)
+        personal = Personal(
+            recipient=finding.recipient, reply_text=finding.text or None, transcript=finding.transcript or None
+        )
+        key_id, sealed = self.seal(unit.tenant, id_, personal)
+        return MailEvent(
+            event_id=id_,
+            type=kind,
+            unit_id=unit.unit_id,
+            job_id=unit.job_id,
+            tenant=unit.tenant,
+            account=unit.account,
+            recipient_key=unit.recipient_key,
+            occurred_at=now,
+            sequence=unit.sequence,
+            attempt=unit.attempt,
+            worker=self.worker,
+            provider=unit.provider,
+            sender_domain=unit.sender_domain,
+            recipient_domain=unit.recipient_domain,
+            key_id=key_id,
+            sealed_personal=sealed,
+            detail=detail,
+        )
+
+
+def next_form(unit: MailUnit, deferred: MailEvent) -> MailUnit:
+    """The unit as it waits after the event ``deferred``: made of unit and event alone, so that a repetition gives the same."""
+    detail = deferred.detail
+    assert isinstance(detail, AttemptDetail)
+    assert detail.next_attempt_at is not None
+    return replace(
+        unit,
+        attempt=unit.attempt + 1,
+        sequence=unit.sequence + 1,
+        due_at=detail.next_attempt_at,
+        last_reply=f"{detail.code or ''} {detail.enhanced_code}".strip(),
+    )
