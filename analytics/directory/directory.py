@@ -178,7 +178,8 @@ class Directory:
     def _verify(self, key_id: str, secret: str, uses: tuple[CredentialUse, ...]) -> Principal:
         tenant, credential = self.book.credential(key_id) or ("", _NOBODY)
         right = hmac.compare_digest(hash_of(secret, self._pepper), credential.secret_hash)
-        alive = credential.status is Status.ACTIVE and (credential.expires_at or self._clock() + 1) > self._clock()
+        unexpired = credential.expires_at is None or credential.expires_at > self._clock()
+        alive = credential.status is Status.ACTIVE and unexpired
         if not (right and alive and credential.use in uses):
             raise UnauthorizedError("credentials")
         if credential.use is not CredentialUse.OPERATOR:

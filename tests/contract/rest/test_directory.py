@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import httpx
 import pytest
 
-from depesche.schemas.records import CredentialUse, DirectoryKind
+from depesche.analytics.directory.directory import Directory
+from depesche.schemas.codec import decode
+from depesche.schemas.errors import UnauthorizedError
+from depesche.schemas.records import CredentialUse, DirectoryKind, DirectoryRecord
 
 from .conftest import World
 
@@ -212,12 +216,30 @@ async def test_what_is_not_valid_is_pointed_at(world: World, path: str, body: di
 
 
 async def test_every_change_is_in_the_audit_topic_with_who_made_it(world: World) -> None:
-    from depesche.schemas.codec import decode
-    from depesche.schemas.records import DirectoryRecord
-
     before = len(world.log.records)
     await world.client.patch("/v1/domains/shop.example", json={"pool": "bulk"}, headers=world.as_operator)
     written = [(topic, decode(DirectoryRecord, value)) for topic, _, value in world.log.records[before:] if value]
     assert [topic for topic, _ in written] == ["mail.audit", "mail.directory"]
     operator = world.operator.removeprefix("dp_live_").partition("_")[0]
     assert {record.changed_by for _, record in written} == {operator}
+
+
+async def test_a_key_without_an_end_works_however_fast_the_clock_runs(world: World) -> None:
+    ticks = itertools.count(1)
+    hasty = Directory(world.tools.settings, world.keyring, lambda: next(ticks))
+    hasty.book = world.tools.directory.book
+    assert [hasty.bearer(world.token).tenant for _ in range(10)] == ["10001"] * 10
+
+
+async def test_a_key_stops_at_the_millisecond_it_expires(world: World) -> None:
+    account = next(world.tools.directory.book.all(DirectoryKind.ACCOUNT)).record.id
+    body = {"account": account, "name": "short", "expires_at": 1000}
+    token = (await world.client.post("/v1/keys", json=body, headers=world.as_operator)).json()["token"]
+    for now, works in ((999, True), (1000, False)):
+        at = Directory(world.tools.settings, world.keyring, lambda now=now: now)  # type: ignore[misc]
+        at.book = world.tools.directory.book
+        if works:
+            assert at.bearer(token).account == account
+        else:
+            with pytest.raises(UnauthorizedError):
+                at.bearer(token)
