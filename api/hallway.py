@@ -250,6 +250,12 @@ def _described(message: Content, refs: tuple[ArchiveRef, ...], hashes: dict[int,
         size=sum(map(len, message.parts)),
         body_sha256=digest,
         message_id=message.message_id,
-        leading_dots=any(part.startswith(b".") or b"\n." in part for part in message.parts),
+        leading_dots=_leading_dots(message),
         eight_bit=not all(part.isascii() for part in message.parts),
     )
+
+
+def _leading_dots(message: Content) -> bool:
+    if message.leading_dots is not None:
+        return message.leading_dots
+    return any(part.startswith(b".") or b"\n." in part for part in message.parts)

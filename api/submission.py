@@ -17,11 +17,13 @@ class Content:
             one job may share a part (the same bytes object), which is then stored once.
         header_size: bytes of the header, the empty line after it included.
         message_id: Message-ID without angle brackets.
+        leading_dots: whether some line begins with a dot, if the door knows; looked up otherwise.
     """
 
     parts: tuple[bytes, ...]
     header_size: int
     message_id: str
+    leading_dots: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

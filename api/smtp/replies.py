@@ -6,7 +6,7 @@ import re
 
 from depesche.schemas.errors import DepescheError
 
-_ENHANCED = re.compile(r"[245]\d\d[ -][245]\.\d{1,3}\.\d{1,3}(?: |\Z)")
+_ENHANCED = re.compile(r"([245])\d\d \1\.\d{1,3}\.\d{1,3}(?: |\Z)")
 _DEFAULTS = {
     "211": "2.0.0",
     "214": "2.0.0",

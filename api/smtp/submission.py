@@ -177,7 +177,7 @@ class Reception:
         )
         header = b"".join((trace.encode(), own, added, b"\r\n"))
         parts = (header + message.body,) if len(message.body) <= SMALL_MESSAGE else (header, message.body)
-        return Content(parts, len(header), message_id)
+        return Content(parts, len(header), message_id, message.leading_dots)
 
     def _now(self) -> str:
         """The date as a header has it; made once per second."""
