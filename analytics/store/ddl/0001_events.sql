@@ -43,8 +43,9 @@ CREATE TABLE IF NOT EXISTS events {on_cluster}
     source_partition UInt16,
     source_offset UInt64 CODEC(Delta, ZSTD(1)),
     version UInt64 DEFAULT 9223372036854775807 - source_offset,
+    written_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') CODEC(Delta, ZSTD(1)),
     INDEX occurred_range occurred_at TYPE minmax GRANULARITY 1,
-    INDEX offset_range source_offset TYPE minmax GRANULARITY 1,
+    INDEX written_range written_at TYPE minmax GRANULARITY 1,
     INDEX type_set type TYPE set(32) GRANULARITY 1
 )
 ENGINE = {engine:ReplacingMergeTree(version)}
