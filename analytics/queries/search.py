@@ -8,7 +8,7 @@ holds (20 million units: 5 to 25 ms against 0.3 to 4 s over the whole period).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,10 +99,15 @@ class Search:
         until = min(query.until if query.until is not None else now + DAY_MS, before[0] + 1 if before else 1 << 45)
         statement = prepared(query.expression, before)
         found: dict[str, Row] = {}
-        for low, high in windows(since, until, now, whole=statement.whole):
-            await self._look(scope, statement, (low, high), limit + 1, found)
-            if len(found) > limit:
-                break
+        newest, high, step = min(until, now), until, 0
+        while high > since and len(found) <= limit:
+            low = since if statement.whole else max(reach(newest, step), since)
+            before_this = len(found)
+            if low < high:
+                await self._look(scope, statement, (low, high), limit + 1, found)
+                high = low
+            # Where little was found, the next small step would find little too.
+            step += 1 if (len(found) - before_this) * 8 > limit else 2
         rows = list(found.values())[:limit]
         hits = await self._completed(scope, statement.home, rows)
         last = (rows[-1]["accepted_ms"], rows[-1]["unit_id"]) if len(found) > limit else None
@@ -169,19 +174,9 @@ def prepared(expression: Expression | None, before: Place | None) -> Statement:
     return Statement(home, edge + compiler.condition(expression), compiler.parameters, whole=needle is not None)
 
 
-def windows(since: int, until: int, now: int, *, whole: bool) -> Iterator[tuple[int, int]]:
-    """Adjacent periods from ``until`` back to ``since``, in milliseconds; ``whole``: all at once.
-
-    They are laid out from ``now``, or from ``until`` where that is earlier.
-    """
-    newest = min(until, now)
-    edges = [] if whole else [newest - width for width in WINDOWS_MS]
-    high = until
-    for low in (*edges, since):
-        bounded = max(low, since)
-        if bounded < high:
-            yield bounded, high
-            high = bounded
+def reach(newest: int, step: int) -> int:
+    """How far back the windows of a search reach after so many steps, in milliseconds since 1970 UTC."""
+    return newest - WINDOWS_MS[step] if step < len(WINDOWS_MS) else 0
 
 
 def _place(value: Any) -> Place:

@@ -71,7 +71,7 @@ class Mail:
 
     @property
     def domain(self) -> str:
-        return self.recipient.rpartition("@")[2]
+        return self.recipient.rpartition("@")[2].lower()
 
     def event(self, kind: str, sequence: int, attempt: int = 0, **more: object) -> MailEvent:
         """Tell one step; ``more`` are fields of the event."""
@@ -93,7 +93,7 @@ class Mail:
             sequence=sequence,
             attempt=attempt,
             worker="tests-0",
-            sender_domain=self.sender.rpartition("@")[2],
+            sender_domain=self.sender.rpartition("@")[2].lower(),
             recipient_domain=self.domain,
             provider=self.domain if attempt else "",
             key_id=self.key_id if sealed else "",
