@@ -162,7 +162,7 @@ async def _rest(tools: Toolbox) -> Service:
 
     hallway, directory = await tools.hallway(), await tools.directory()
     registrar = Registrar(tools.settings, directory, await tools.producer("directory"), tools.keyring)
-    return RestDoor(Tools(settings=tools.settings, hallway=hallway, directory=directory, registrar=registrar))
+    return RestDoor(Tools(tools.settings, hallway, directory, registrar, tools.store))
 
 
 async def _analytics(tools: Toolbox) -> Service:

@@ -19,8 +19,9 @@ from depesche.api.rest.problems import (
     MethodNotAllowedError,
     problem_response,
 )
+from depesche.api.rest.recent import Recent
 from depesche.api.rest.retarus_errors import of_error, rejected
-from depesche.api.rest.routes import accounts, customers, domains, emails, health, jobs, keys, pages, registry
+from depesche.api.rest.routes import accounts, customers, domains, emails, health, jobs, keys, pages, registry, search
 from depesche.api.rest.tools import Tools
 from depesche.schemas.errors import DepescheError, InvalidRequestError, NotFoundError
 
@@ -57,8 +58,9 @@ def build_app(tools: Tools) -> FastAPI:
     )
     app.state.tools = tools
     app.state.budget = BodyBudget(BODIES_AT_ONCE * tools.settings.rest.max_body)
+    app.state.recent = Recent()
     router = APIRouter()
-    for noun in (emails, jobs, customers, accounts, domains, keys, registry, health, pages):
+    for noun in (emails, search, jobs, customers, accounts, domains, keys, registry, health, pages):
         noun.add(router)
     app.include_router(router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]

@@ -40,8 +40,13 @@ def from_cursor(cursor: str) -> str:
 
 
 def page_response(request: Request, data: Sequence[Any], next_cursor: str | None) -> Response:
-    """A page; ``Link: rel="next"`` (RFC 8288) leads to the next one."""
-    answer = json_response({"data": data, "next_cursor": next_cursor, "has_more": next_cursor is not None})
+    """A page."""
+    content = {"data": data, "next_cursor": next_cursor, "has_more": next_cursor is not None}
+    return next_link(request, json_response(content), next_cursor)
+
+
+def next_link(request: Request, answer: Response, next_cursor: str | None) -> Response:
+    """``answer`` with ``Link: rel="next"`` (RFC 8288), which leads to the next page if there is one."""
     if next_cursor is not None:
         query = urlencode({**dict(request.query_params), "cursor": next_cursor})
         answer.headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'

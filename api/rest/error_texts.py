@@ -41,6 +41,10 @@ ERROR_TEXTS: Final[Mapping[str, tuple[str, str]]] = {
         "Something went wrong on our side. Nothing was promised. Tell your operator the trace id.",
         "Bei uns ist etwas schiefgegangen. Es wurde nichts zugesagt. Bitte der Betreuung die trace_id nennen.",
     ),
+    "invalid_query": (
+        "The search cannot be read; the detail names the character and what would be right.",
+        "Die Suche ist nicht lesbar; die Einzelheiten nennen die Stelle und was dort richtig wäre.",
+    ),
     "invalid_value": (
         "A value is not as it must be; `errors` points at each one. Correct it and ask again.",
         "Ein Wert ist nicht zulässig; `errors` zeigt auf jeden einzelnen. Bitte berichtigen und erneut anfragen.",

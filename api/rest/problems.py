@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from depesche.schemas import errors
 from depesche.schemas.errors import DepescheError, InvalidRequestError, Outage, OverloadError, Refusal
 
 PROBLEM_JSON = "application/problem+json"
+_OUR_ROOMS = ("depesche.schemas.", "depesche.analytics.queries.", "depesche.api.rest.")
 RETRY_AFTER_SECONDS = 5
 """What a caller is told to wait in an outage; the log's probe notices its end within a second."""
 
@@ -76,14 +76,15 @@ class InvalidFieldsError(InvalidRequestError):
 
 def all_errors() -> Iterator[type[DepescheError]]:
     """Every error that a REST caller can meet, once per code, by status and code; the error pages list them."""
-    seen: dict[str, type[DepescheError]] = {}
     waiting: list[type[DepescheError]] = [DepescheError]
+    found: list[type[DepescheError]] = []
     while waiting:
         kind = waiting.pop()
         waiting += kind.__subclasses__()
-        if kind.__module__ in (errors.__name__, __name__):
-            seen.setdefault(kind.code, kind)
-    yield from sorted(seen.values(), key=lambda kind: (kind.status, kind.code))
+        # A class without a code of its own is met under the code of the one it refines.
+        if "code" in vars(kind) and kind.__module__.startswith(_OUR_ROOMS):
+            found.append(kind)
+    yield from sorted(found, key=lambda kind: (kind.status, kind.code))
 
 
 def problem(fault: DepescheError, trace_id: str, base_url: str) -> dict[str, Any]:

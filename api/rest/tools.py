@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from depesche.analytics.directory.directory import Directory
 from depesche.analytics.directory.registrar import Registrar
+from depesche.analytics.store.client import StoreClient
 from depesche.api.hallway import Hallway
 from depesche.schemas.settings import Settings
 
@@ -23,7 +24,7 @@ class Tools:
         hallway: takes submissions for good.
         directory: who may do what.
         registrar: changes the directory; nothing: this door only reads it.
-        search: the store's queries; nothing: they answer 503.
+        store: where search looks; nothing: it answers 503.
         probes: what readiness asks, by name; ``store`` may be down without the door being so.
     """
 
@@ -31,5 +32,5 @@ class Tools:
     hallway: Hallway
     directory: Directory
     registrar: Registrar | None = None
-    search: object | None = None
+    store: StoreClient | None = None
     probes: Mapping[str, Probe] = field(default_factory=dict)

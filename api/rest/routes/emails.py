@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Header, Path, Request
 from starlette.responses import Response
 
 from depesche.analytics.directory.things import Principal
+from depesche.analytics.queries.grammar import Query, Term
+from depesche.analytics.queries.results import Page, rfc3339
+from depesche.analytics.queries.search import MAX_LIMIT, Search
+from depesche.analytics.queries.timeline import Timeline
+from depesche.analytics.queries.values import job_id, time_of, unit_id
 from depesche.api.rest.bodies import held_json, off_loop, require_json_type, validated
+from depesche.api.rest.cursors import Cursor, Limit, next_link
 from depesche.api.rest.deps import by_bearer, client_address, tools_of
 from depesche.api.rest.idempotency_key import fingerprint, idempotency_key
 from depesche.api.rest.models_native import EmailAccepted, EmailRequest
+from depesche.api.rest.models_search import Stories, UnitPage
 from depesche.api.rest.native import Caller, Prepared, prepare
 from depesche.api.rest.openapi import Examples, body_of, problems
 from depesche.api.rest.operations import Operation, add_operations
 from depesche.api.rest.problems import MalformedRequestError, UnsupportedMediaTypeError, json_response
+from depesche.api.rest.reading import ASKING, Reader, scope_of, store_of
+from depesche.api.rest.recent import Recent
 from depesche.api.rest.tools import Tools
 from depesche.api.submission import Receipt
 from depesche.schemas.errors import (
@@ -30,13 +38,16 @@ from depesche.schemas.errors import (
     LogUnavailableError,
     MissingValueError,
     NotAvailableError,
+    NotFoundError,
     OverloadError,
+    StoreUnavailableError,
     TooLargeError,
     TooManyError,
     UnauthorizedError,
 )
 from depesche.schemas.vocabulary import DROP_REASON
 
+_JOB = "019bbf0e-7c00-7a1b-8c2d-3e4f5a6b7c8d"
 EXAMPLES: Examples = {
     "text": (
         "A text",
@@ -75,6 +86,9 @@ EXAMPLES: Examples = {
         },
     ),
 }
+EmailId = Annotated[
+    str, Path(alias="id", max_length=1000, description="Id of a job or unit, or a Message-ID.", examples=[_JOB])
+]
 _IDEMPOTENCY = (
     "Makes it safe to ask again: the same key with the same body gives the first answer, with "
     "`Idempotent-Replayed: true`, and sends nothing; with another body it is an error. Kept for 24 hours."
@@ -106,7 +120,12 @@ _SEND: dict[str, Any] = {
 
 def add(router: APIRouter) -> None:
     """Add the operations of this noun."""
-    operations = (Operation("POST", "/v1/emails", send_email, "sendEmail", "Send an email", EmailAccepted, _SEND),)
+    one, pages = "/v1/emails/{id}", ("limit", "cursor")
+    operations = (
+        Operation("POST", "/v1/emails", send_email, "sendEmail", "Send an email", EmailAccepted, _SEND),
+        Operation("GET", one, show, "getEmail", "Show where an email stands", UnitPage, ASKING, pages),
+        Operation("GET", f"{one}/events", events, "listEmailEvents", "Tell an email's story", Stories, ASKING),
+    )
     add_operations(router, "emails", operations)
 
 
@@ -125,10 +144,38 @@ async def send_email(
         caller = Caller(principal, client_address(request))
         prepared = await off_loop(body.octets, lambda: _prepared(tools, caller, key, body.content))
         receipt = await tools.hallway.submit(prepared.submission)
+    request.app.state.recent.add(prepared.submission, receipt)
     headers = {"Location": f"/v1/emails/{receipt.job_id}"}
     if receipt.replayed:
         headers["Idempotent_Replayed"] = "true"
     return json_response(_accepted(receipt, prepared), 202, **headers)
+
+
+async def show(request: Request, principal: Reader, id_: EmailId, limit: Limit = 50, cursor: Cursor = None) -> Response:
+    """Where the units of a job stand, or one unit, or whatever has a Message-ID. What was just sent may be told from memory."""
+    wanted = id_.strip()
+    named = job_id(wanted) or unit_id(wanted)
+    query = Query(Term("id", wanted), since=time_of(named) if named else None)
+    recent: Recent = request.app.state.recent
+    try:
+        found = await Search(store_of(request)).find(scope_of(principal), query, limit, cursor)
+    except StoreUnavailableError:
+        found = Page(recent.units(principal.tenant, wanted), None)
+        if not found.items:
+            raise
+    if not found.items and cursor is None:
+        found = Page(recent.units(principal.tenant, wanted), None)
+    if not found.items:
+        raise NotFoundError("no such email")
+    return next_link(request, json_response(found.to_json()), found.next_cursor)
+
+
+async def events(request: Request, principal: Reader, id_: EmailId) -> Response:
+    """Every event of a unit, of all units of a job, or of whatever has a Message-ID, in order."""
+    stories = await Timeline(store_of(request)).of(scope_of(principal), id_, MAX_LIMIT)
+    if not stories:
+        raise NotFoundError("no such email")
+    return json_response({"data": [one.to_json() for one in stories], "has_more": len(stories) == MAX_LIMIT})
 
 
 def _prepared(tools: Tools, caller: Caller, key: str | None, content: object) -> Prepared:
@@ -143,19 +190,13 @@ def _prepared(tools: Tools, caller: Caller, key: str | None, content: object) ->
 def _accepted(receipt: Receipt, prepared: Prepared) -> Mapping[str, Any]:
     units = [
         {
-            "id": unit_id,
+            "id": unit,
             "to": recipient.address,
             "kind": recipient.kind.value,
             "refused": {"code": recipient.reason.value, "detail": DROP_REASON[recipient.reason][1]}
             if recipient.reason
             else None,
         }
-        for unit_id, recipient in zip(receipt.unit_ids, prepared.recipients, strict=True)
+        for unit, recipient in zip(receipt.unit_ids, prepared.recipients, strict=True)
     ]
     return {"id": receipt.job_id, "received_at": rfc3339(receipt.received_at), "units": units}
-
-
-def rfc3339(milliseconds: int) -> str:
-    """A time as the API writes it: UTC, milliseconds, Z."""
-    moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03}Z"

@@ -9,6 +9,7 @@ import pydantic
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from depesche.analytics.queries.results import rfc3339
 from depesche.api.rest.bodies import held_json, off_loop
 from depesche.api.rest.deps import by_login, client_address, tools_of
 from depesche.api.rest.idempotency_key import fingerprint, idempotency_key
@@ -18,7 +19,6 @@ from depesche.api.rest.openapi import Examples, body_of
 from depesche.api.rest.problems import json_response
 from depesche.api.rest.retarus import PreparedJob, answer, prepare_job
 from depesche.api.rest.retarus_errors import Rejection, of_error, of_validation, rejected
-from depesche.api.rest.routes.emails import rfc3339
 from depesche.api.rest.tools import Tools
 from depesche.schemas.errors import DepescheError
 
@@ -118,7 +118,8 @@ async def _sent(request: Request) -> Response:
     async with held_json(request, tools.settings.rest.max_body, request.app.state.budget) as body:
         prepared = await off_loop(body.octets, lambda: _prepared(tools, caller, key, body.content))
         receipt = await tools.hallway.submit(prepared.submission)
-    found = json_response(answer(receipt, prepared.blocks, rfc3339(receipt.received_at)))
+    request.app.state.recent.add(prepared.submission, receipt)
+    found = json_response(answer(receipt, prepared.blocks, rfc3339(receipt.received_at) or ""))
     if receipt.replayed:
         found.headers["Idempotent-Replayed"] = "true"
     return found

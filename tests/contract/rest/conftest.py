@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from depesche.analytics.archive.keyring import Keyring
 from depesche.analytics.directory.book import record_key
 from depesche.analytics.directory.directory import Directory
 from depesche.analytics.directory.registrar import Registrar, new_account
+from depesche.analytics.store import migrate
+from depesche.analytics.store.client import StoreClient
 from depesche.api.hallway import Hallway
 from depesche.api.idempotency import IdempotencyIndex
 from depesche.api.rest.app import build_app
@@ -34,6 +37,8 @@ from depesche.schemas.records import (
 )
 from depesche.schemas.settings import Settings
 from depesche.schemas.topics import DIRECTORY
+
+from ..conftest import EngineProcess  # noqa: TID252  (the tests are no package)
 
 #: Written by hand, because making a signing key for each test would take a tenth of a second.
 A_DOMAIN = DirectoryRecord(
@@ -127,7 +132,7 @@ class World:
         ]
 
 
-async def a_world(directory: Path, settings: Settings | None = None) -> World:
+async def a_world(directory: Path, settings: Settings | None = None, store: StoreClient | None = None) -> World:
     settings = settings or Settings()
     keyring = Keyring.open(directory / "keys")
     log, archive = MemoryLog(), MemoryArchive()
@@ -144,7 +149,7 @@ async def a_world(directory: Path, settings: Settings | None = None) -> World:
     api_key = await registrar.add_key(account, "api", CredentialUse.API_KEY, "test")
     login = await registrar.add_key(account, "login", CredentialUse.LOGIN, "test")
     operator = await registrar.add_key("", "operator", CredentialUse.OPERATOR, "test", tenant="*")
-    tools = Tools(settings, hallway, book, registrar)
+    tools = Tools(settings, hallway, book, registrar, store)
     app = build_app(tools)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app, client=("127.0.0.1", 50000)), base_url=ROOT)
     return World(
@@ -166,3 +171,20 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     found = await a_world(tmp_path)
     async with found.client:
         yield found
+
+
+_databases = itertools.count()
+
+
+@pytest.fixture
+async def store(engine: EngineProcess) -> AsyncIterator[StoreClient]:
+    """A store of its own in the real engine, with all tables."""
+    name = f"rest{next(_databases)}"
+    clickhouse = {"url": engine.url, "user": engine.user, "password": engine.password, "database": name}
+    settings = Settings.model_validate({"clickhouse": clickhouse})
+    client = StoreClient(settings, "tests")
+    await client.command(f"CREATE DATABASE {name}", anywhere=True)
+    await migrate.bootstrap(client, settings)
+    yield client
+    await client.command(f"DROP DATABASE {name}", anywhere=True)
+    await client.close()

@@ -20,6 +20,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from depesche.analytics.store.client import StoreClient
+
 from .conftest import World, a_world
 
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
@@ -102,9 +104,9 @@ def attempts(operation: schemathesis.APIOperation, mode: schemathesis.Generation
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
 def test_no_generated_request_meets_a_5xx_or_an_answer_that_is_not_described(
-    tmp_path: Path, mode: schemathesis.GenerationMode
+    tmp_path: Path, mode: schemathesis.GenerationMode, store: StoreClient
 ) -> None:
-    world = asyncio.run(a_world(tmp_path))
+    world = asyncio.run(a_world(tmp_path, store=store))
     described = schemathesis.openapi.from_dict(world.app.openapi())
     described.app = world.app
     tried = 0
