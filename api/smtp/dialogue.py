@@ -11,6 +11,7 @@ from depesche.api.smtp.commands import SMTPRefusal
 from depesche.api.smtp.intake import BadLine, ContentCollector
 from depesche.api.smtp.server import Connection, Listener, Lobby
 from depesche.api.smtp.submission import Transaction
+from depesche.schemas.crashpoints import crashpoint
 from depesche.schemas.errors import UnauthorizedError
 
 HANDSHAKE_SECONDS = 30.0
@@ -176,7 +177,10 @@ class Dialogue(Connection):
         finally:
             self._busy = False
         self._mistakes = 0
+        crashpoint("A5")
         await self.push(f"250 2.0.0 Ok: queued as {receipt.job_id}")
+        await self._flush()
+        crashpoint("A6")
 
     async def _content(self) -> list[bytes | bytearray] | None:
         """The pieces of the content; nothing when the client went away in the middle of it.

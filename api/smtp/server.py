@@ -58,7 +58,7 @@ class Lobby:
     connections: ConnectionLimit
     delay: LoginDelay
     budget: Budget
-    open: set[Connection] = field(default_factory=set)
+    open: set[Connection] = field(init=False, default_factory=set)
 
 
 class Connection(SMTP):
