@@ -32,7 +32,7 @@ from depesche.schemas.values import Address
 
 SMALL_MESSAGE = 1 << 15
 """Up to here header and body are archived as one part: one reference less in every record that follows."""
-_NOT_SENT = frozenset({"bcc", "return-path"})
+_NOT_SENT = frozenset({"bcc", "resent-bcc", "return-path"})
 
 
 class Acceptance(Protocol):
