@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from depesche.analytics.log.meters import count
 from depesche.api.rest.bodies import BodyBudget, pointer
 from depesche.api.rest.guard import Guard
 from depesche.api.rest.openapi import document
@@ -84,6 +85,8 @@ def _answer(request: Request, fault: DepescheError) -> Response:
 
 async def _on_error(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, DepescheError)
+    if request.method == "POST" and request.url.path == emails.PATH:
+        count("mail_submissions_refused_total", interface="rest", code=fault.code)
     return _answer(request, fault)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -63,10 +64,11 @@ class BodyBudget:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A body as it came, and what its JSON says."""
+    """A body as it came, and what its JSON says. ``read_at``: when its last octet was there (``time.perf_counter``)."""
 
     octets: int
     content: Any
+    read_at: float
 
 
 @asynccontextmanager
@@ -88,8 +90,8 @@ async def held_json(request: Request, limit: int, budget: BodyBudget) -> AsyncIt
     pieces: list[bytes] = []
     try:
         await _fill(pieces, request, limit, budget)
-        octets = sum(map(len, pieces))
-        yield Body(octets, await off_loop(octets, lambda: _parsed(b"".join(pieces))))
+        octets, read_at = sum(map(len, pieces)), time.perf_counter()
+        yield Body(octets, await off_loop(octets, lambda: _parsed(b"".join(pieces))), read_at)
     finally:
         budget.give(sum(map(len, pieces)))
 

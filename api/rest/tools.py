@@ -25,7 +25,7 @@ class Tools:
         directory: who may do what.
         registrar: changes the directory; nothing: this door only reads it.
         store: where search looks; nothing: it answers 503.
-        probes: what readiness asks, by name; ``store`` may be down without the door being so.
+        probes: what readiness asks besides or instead of ``usual_probes``, by name.
     """
 
     settings: Settings

@@ -27,6 +27,7 @@ from depesche.api.rest.operations import Operation, add_operations
 from depesche.api.rest.problems import MalformedRequestError, UnsupportedMediaTypeError, json_response
 from depesche.api.rest.reading import ASKING, Reader, scope_of, store_of
 from depesche.api.rest.recent import Recent
+from depesche.api.rest.submitting import submitted
 from depesche.api.rest.tools import Tools
 from depesche.api.submission import Receipt
 from depesche.schemas.errors import (
@@ -47,6 +48,7 @@ from depesche.schemas.errors import (
 )
 from depesche.schemas.vocabulary import DROP_REASON
 
+PATH = "/v1/emails"
 _JOB = "019bbf0e-7c00-7a1b-8c2d-3e4f5a6b7c8d"
 EXAMPLES: Examples = {
     "text": (
@@ -120,9 +122,9 @@ _SEND: dict[str, Any] = {
 
 def add(router: APIRouter) -> None:
     """Add the operations of this noun."""
-    one, pages = "/v1/emails/{id}", ("limit", "cursor")
+    one, pages = PATH + "/{id}", ("limit", "cursor")
     operations = (
-        Operation("POST", "/v1/emails", send_email, "sendEmail", "Send an email", EmailAccepted, _SEND),
+        Operation("POST", PATH, send_email, "sendEmail", "Send an email", EmailAccepted, _SEND),
         Operation("GET", one, show, "getEmail", "Show where an email stands", UnitPage, ASKING, pages),
         Operation("GET", f"{one}/events", events, "listEmailEvents", "Tell an email's story", Stories, ASKING),
     )
@@ -143,9 +145,8 @@ async def send_email(
     async with held_json(request, tools.settings.rest.max_body, request.app.state.budget) as body:
         caller = Caller(principal, client_address(request))
         prepared = await off_loop(body.octets, lambda: _prepared(tools, caller, key, body.content))
-        receipt = await tools.hallway.submit(prepared.submission)
-    request.app.state.recent.add(prepared.submission, receipt)
-    headers = {"Location": f"/v1/emails/{receipt.job_id}"}
+        receipt = await submitted(request, prepared.submission, body.read_at)
+    headers = {"Location": f"{PATH}/{receipt.job_id}"}
     if receipt.replayed:
         headers["Idempotent_Replayed"] = "true"
     return json_response(_accepted(receipt, prepared), 202, **headers)

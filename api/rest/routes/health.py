@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from depesche.api.rest.deps import tools_of
 from depesche.api.rest.openapi import problems
 from depesche.api.rest.operations import Operation, add_operations
+from depesche.api.rest.probes import usual_probes
 from depesche.api.rest.problems import json_response
 from depesche.api.rest.tools import Probe
 from depesche.schemas.errors import DepescheError, NotFoundError
@@ -68,8 +69,9 @@ async def livez() -> Response:
 async def readyz(request: Request) -> Response:
     """Whether this door would take a mail now, and if not, why."""
     tools = tools_of(request)
-    names = list(tools.probes)
-    reasons = await asyncio.gather(*(_reason(tools.probes[name]) for name in names))
+    probes = {**usual_probes(tools), **tools.probes}
+    names = list(probes)
+    reasons = await asyncio.gather(*(_reason(probes[name]) for name in names))
     checks: dict[str, Any] = {
         "log": _check(None if tools.hallway.ready else "the log cannot be written just now", True),
         **{name: _check(reason, name not in OPTIONAL) for name, reason in zip(names, reasons, strict=True)},

@@ -9,6 +9,7 @@ import pydantic
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from depesche.analytics.log.meters import count
 from depesche.analytics.queries.results import rfc3339
 from depesche.api.rest.bodies import held_json, off_loop
 from depesche.api.rest.deps import by_login, client_address, tools_of
@@ -19,6 +20,7 @@ from depesche.api.rest.openapi import Examples, body_of
 from depesche.api.rest.problems import json_response
 from depesche.api.rest.retarus import PreparedJob, answer, prepare_job
 from depesche.api.rest.retarus_errors import Rejection, of_error, of_validation, rejected
+from depesche.api.rest.submitting import submitted
 from depesche.api.rest.tools import Tools
 from depesche.schemas.errors import DepescheError
 
@@ -104,12 +106,15 @@ async def send_job(request: Request) -> Response:
     The answer says whether the request is valid and which recipients are (`FULL`, `PART`, `REJECTED`); everything later
     is an event. Templates, tracking, secure documents and notification endpoints are refused as not available yet.
     """
+    cause: DepescheError | None = None
     try:
         return await _sent(request)
     except Rejection as fault:
-        return rejected(fault)
+        refusal = fault
     except DepescheError as fault:
-        return rejected(of_error(fault), fault)
+        refusal, cause = of_error(fault), fault
+    count("mail_submissions_refused_total", interface="rest", code=refusal.sub_type.lower())
+    return rejected(refusal, cause)
 
 
 async def _sent(request: Request) -> Response:
@@ -117,8 +122,7 @@ async def _sent(request: Request) -> Response:
     key = idempotency_key(request)
     async with held_json(request, tools.settings.rest.max_body, request.app.state.budget) as body:
         prepared = await off_loop(body.octets, lambda: _prepared(tools, caller, key, body.content))
-        receipt = await tools.hallway.submit(prepared.submission)
-    request.app.state.recent.add(prepared.submission, receipt)
+        receipt = await submitted(request, prepared.submission, body.read_at)
     found = json_response(answer(receipt, prepared.blocks, rfc3339(receipt.received_at) or ""))
     if receipt.replayed:
         found.headers["Idempotent-Replayed"] = "true"

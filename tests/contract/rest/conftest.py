@@ -133,7 +133,8 @@ class World:
 
 
 async def a_world(directory: Path, settings: Settings | None = None, store: StoreClient | None = None) -> World:
-    settings = settings or Settings()
+    settings = (settings or Settings()).model_copy(update={"home": directory})
+    settings.archive_directory.mkdir(parents=True, exist_ok=True)
     keyring = Keyring.open(directory / "keys")
     log, archive = MemoryLog(), MemoryArchive()
     book = Directory(settings, keyring)

@@ -105,6 +105,13 @@ async def test_ready_says_which_part_is_not(world: World) -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://depesche.test") as client:
             return await client.get("/readyz")
 
+    as_usual = await ready()
+    assert as_usual.status_code == 200
+    assert {name: check["ok"] for name, check in as_usual.json()["checks"].items()} == {
+        "log": True,
+        "archive": True,
+        "store": False,
+    }
     fine = await ready(archive=well, store=well)
     assert (fine.status_code, fine.json()["ready"]) == (200, True)
     without_store = await ready(archive=well, store=store_down)
@@ -114,6 +121,8 @@ async def test_ready_says_which_part_is_not(world: World) -> None:
     assert "inner" not in without_store.text + without_archive.text
     hanging = await ready(archive=hangs)
     assert (hanging.status_code, hanging.json()["checks"]["archive"]["reason"]) == (503, "no answer in time")
+    world.tools.settings.archive_directory.rmdir()
+    assert (await ready()).json()["checks"]["archive"]["reason"] == "The archive's directory is not there"
     world.tools.hallway.ready = False
     assert (await ready()).json()["checks"]["log"]["ok"] is False
 
@@ -270,3 +279,22 @@ def test_a_port_that_is_taken_is_said_with_the_way_out() -> None:
 def test_the_door_is_not_open_to_everybody_by_mistake(host: str) -> None:
     with pytest.raises(SetupError):
         listening_socket(Settings(rest=RestSettings(host=host)))
+
+
+def value_of(text: str, sample: str) -> float:
+    return next((float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(sample)), 0.0)
+
+
+async def test_what_the_door_did_is_counted(world: World) -> None:
+    samples = (
+        'mail_messages_accepted_total{interface="rest"}',
+        'mail_submissions_refused_total{code="invalid_value",interface="rest"}',
+        'mail_submissions_refused_total{code="missing_value",interface="rest"}',
+        'mail_accept_seconds_count{interface="rest"}',
+    )
+    before = (await world.client.get("/metrics")).text
+    await world.client.post("/v1/emails", json=MAIL, headers=world.bearer)
+    await world.client.post("/v1/emails", json={}, headers=world.bearer)
+    await world.client.post("/rest/v2/jobs", json={}, auth=world.login)
+    after = (await world.client.get("/metrics")).text
+    assert [value_of(after, sample) - value_of(before, sample) for sample in samples] == [1, 1, 1, 1]
