@@ -165,6 +165,12 @@ async def _rest(tools: Toolbox) -> Service:
     return RestDoor(Tools(tools.settings, hallway, directory, registrar, tools.store))
 
 
+async def _prepare(tools: Toolbox) -> Service:
+    from depesche.streams.stages.prepare import Prepare
+
+    return Prepare(tools.settings, tools.keyring, tools.archive_reader, await tools.directory(), tools.process)
+
+
 async def _analytics(tools: Toolbox) -> Service:
     from depesche.analytics.store.sink import Sink
 
@@ -180,6 +186,7 @@ async def _agents(tools: Toolbox) -> Service:
 MAKERS: Final[Mapping[str, Callable[[Toolbox], Awaitable[Service]]]] = {
     "agents": _agents,
     "analytics": _analytics,
+    "prepare": _prepare,
     "rest": _rest,
     "smtp": _smtp,
     "dns": _dns,

@@ -11,6 +11,7 @@ import hmac
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from depesche.analytics.archive.keyring import Keyring
@@ -80,6 +81,20 @@ class Directory:
                 await self._moved.wait_for(lambda: self._next > offset)
         except TimeoutError as fault:
             raise LogUnavailableError(f"the directory was not read up to {offset}") from fault
+
+    async def catch_up(self) -> None:
+        """Read as far as the log goes now: for a reader that misses a thing which another process may just have written.
+
+        Raises:
+            LogUnavailableError: the log cannot be read.
+        """
+        assert self._consumer is not None
+        partition = TopicPartition(full_name(self._settings.kafka, DIRECTORY.name), 0)
+        try:
+            end = (await self._consumer.end_offsets([partition]))[partition]
+        except KafkaError as fault:
+            raise LogUnavailableError("the directory's end cannot be asked for") from fault
+        await self.wait_for(end - 1)
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         while True:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,7 +53,7 @@ class Product:
         """
         self.home.mkdir(parents=True)
         if self.jars is not None:
-            (self.home / "kafka").symlink_to(self.jars)
+            shutil.copytree(self.jars / "lib", self.home / "kafka" / "lib")
         own = {
             "DEPESCHE_HOME": str(self.home),
             "DEPESCHE_PORT_OFFSET": str(self.offset),

@@ -1,0 +1,1 @@
+"""The YARA rules that ship with Depesche, as data."""

@@ -1,0 +1,275 @@
+"""Prepare: from an accepted job to signed units on their way out.
+
+Four functions in one worker that say four facts (accepted, scanned, signed, or dropped), because a hop between topics costs
+more than each of them: expand the job to its recipients, screen, scan, sign. Scanning comes before signing, and infected
+content never gets a signature of ours. A job is one decision: a virus in one message discards all of it (mission C1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from aiokafka import AIOKafkaProducer
+
+from depesche.analytics.archive.keyring import Keyring
+from depesche.analytics.archive.reader import ArchiveReader
+from depesche.analytics.directory.directory import Directory
+from depesche.analytics.directory.things import OwnedDomain, SigningKey
+from depesche.analytics.log.client import full_name, producer
+from depesche.analytics.log.topics import partition_counts
+from depesche.schemas import cloudevents
+from depesche.schemas.codec import decode, encode
+from depesche.schemas.crashpoints import crashpoint
+from depesche.schemas.errors import ContentLostError, TooLargeError, UndecodableError
+from depesche.schemas.records import DropReason, Job, JobEnvelope, JobMessage, MailEvent, MailUnit
+from depesche.schemas.service import Clock, now_ms
+from depesche.schemas.settings import ScanSettings, Settings
+from depesche.schemas.topics import (
+    EVENTS,
+    JOBS,
+    KEYED_JOBS,
+    OUTBOUND,
+    OUTCOME_TYPES,
+    OUTCOMES,
+    partition_of,
+    route_partition,
+)
+from depesche.schemas.values import Address
+from depesche.streams.mail.dkim import Signer, sign_all
+from depesche.streams.mail.screen import Drop, Sender, role_recipients_of, screen_recipient, screen_sender
+from depesche.streams.runner.guard import guarded_await
+from depesche.streams.runner.runner import Limits, Runner
+from depesche.streams.runner.stage import Flight, Stage
+from depesche.streams.stages.budget import Budget
+from depesche.streams.stages.prepared import JobOpened, UnitStory
+from depesche.streams.wire.scanning import Finding, Scanner, Scanners
+
+HELD_BYTES = 128 << 20
+"""Content of all jobs under way together."""
+IN_FLIGHT = 256
+
+Sent = asyncio.Future[object]
+
+
+class Preparation(Stage):
+    """The stage."""
+
+    name = "prepare"
+    topics = (JOBS.name, KEYED_JOBS.name)
+
+    def __init__(
+        self,
+        settings: Settings,
+        keyring: Keyring,
+        archive: ArchiveReader,
+        directory: Directory,
+        scanners: Scanners,
+        out: AIOKafkaProducer,
+        worker: str,
+        clock: Clock = now_ms,
+    ) -> None:
+        self._settings = settings
+        self._keyring = keyring
+        self._archive = archive
+        self._directory = directory
+        self._scanners = scanners
+        self._producer = out
+        self._worker = worker
+        self._clock = clock
+        self._budget = Budget(HELD_BYTES)
+        self._signers: dict[str, tuple[tuple[SigningKey, ...], tuple[Signer, ...]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._partitions: dict[str, int] = {}
+
+    async def start(self) -> None:
+        """Learn how many partitions there are to write to."""
+        self._partitions = await partition_counts(self._settings, EVENTS, OUTCOMES, OUTBOUND)
+
+    def take(self, flight: Flight) -> None:
+        """Begin with a job."""
+        if flight.record.value is None:
+            raise UndecodableError("a job without a value")
+        job = decode(Job, flight.record.value)
+        flight.tenant, flight.unit_id = job.tenant, job.job_id
+        crashpoint("P1")
+        task = asyncio.create_task(guarded_await(flight, self._prepare(flight, job)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def waiting(self) -> str | None:
+        """See ``Stage.waiting``."""
+        return self._scanners.waiting
+
+    async def _prepare(self, flight: Flight, job: Job) -> None:
+        if self._directory.customer(job.tenant) is None or not self._directory.signing_keys(job.sender_domain):
+            # The door may have known the newest record of the directory before we did.
+            await self._directory.catch_up()
+        opened = self._opened(job)
+        domain = self._directory.domain(job.sender_domain)
+        stories = self._screened(opened, domain)
+        said = [await self._say(story.accepted()) for story in stories]
+        live = [story for story in stories if isinstance(story.verdict, Address)]
+        for story in stories:
+            if isinstance(story.verdict, Drop):
+                said.append(await self._say(story.dropped(story.verdict, self._clock())))
+        fault = await self._sent_out(opened, domain, live, said) if live and domain else None
+        for sent in said:
+            await sent
+        if fault is not None:
+            # The units have their final state; the dead letter is for the operator.
+            raise fault
+        crashpoint("P3")
+        flight.done()
+
+    async def _sent_out(
+        self, opened: JobOpened, domain: OwnedDomain | None, live: list[UnitStory], said: list[Sent]
+    ) -> ContentLostError | TooLargeError | None:
+        """Scan, sign and send the units out; gives the fault that made it impossible."""
+        size = sum(message.size for message in opened.job.messages)
+        try:
+            async with self._budget.of(size):
+                headers = await self._passed(opened, live, said)
+        except (ContentLostError, TooLargeError) as fault:
+            said += [await self._say(story.failed(fault.code, self._clock())) for story in live]
+            return fault
+        crashpoint("P2")
+        if headers is None or domain is None:
+            return None
+        keys, signers = self._signing(opened.job.sender_domain)
+        now = self._clock()
+        signatures = {
+            index: sign_all(signers, header, opened.job.messages[index].body_sha256, now // 1000)
+            for index, header in headers.items()
+        }
+        for story in live:
+            for key in keys:
+                said.append(await self._say(story.signed(key.selector, key.algorithm, now)))
+            said.append(await self._send(story.unit(signatures[story.recipient.message], domain.value.pool)))
+        return None
+
+    async def _passed(self, opened: JobOpened, live: list[UnitStory], said: list[Sent]) -> dict[int, bytes] | None:
+        """Scan every message that somebody would get; their headers by index, or nothing if one is infected."""
+        began = time.monotonic()
+        headers: dict[int, bytes] = {}
+        for index in sorted({story.recipient.message for story in live}):
+            content = self._content(opened.job.messages[index])
+            found = await self._scanners.verdict(content)
+            if found is not None:
+                said += [await self._say(self._infected(story, found)) for story in live]
+                return None
+            headers[index] = content[: opened.job.messages[index].header_size]
+        millis, now = round((time.monotonic() - began) * 1000), self._clock()
+        said += [await self._say(story.scanned(self._scanners.versions, millis, now)) for story in live]
+        return headers
+
+    def _infected(self, story: UnitStory, found: Finding) -> MailEvent:
+        return story.dropped(Drop(DropReason.VIRUS_DETECTED, found.name), self._clock(), found.engine)
+
+    def _opened(self, job: Job) -> JobOpened:
+        sealed = self._keyring.key(job.key_id).open(job.sealed_envelope, b"job|" + job.job_id.encode())
+        secret = self._directory.recipient_secret(job.tenant)
+        return JobOpened(job, decode(JobEnvelope, sealed), self._keyring.today(job.tenant), secret, self._worker)
+
+    def _screened(self, opened: JobOpened, domain: OwnedDomain | None) -> list[UnitStory]:
+        job = opened.job
+        found = self._directory.book.account(job.account)
+        account = found[1] if found else None
+        objection = screen_sender(
+            Sender(job.tenant, job.account, self._directory.customer(job.tenant), account, domain)
+        )
+        if objection is None and not self._directory.signing_keys(job.sender_domain):
+            objection = Drop(DropReason.FORBIDDEN_SENDER, "the sender domain has no active DKIM key")
+        roles = role_recipients_of(account)
+        return [
+            UnitStory(opened, number, objection or screen_recipient(recipient, roles))
+            for number, recipient in enumerate(opened.envelope.recipients)
+        ]
+
+    def _signing(self, domain: str) -> tuple[tuple[SigningKey, ...], tuple[Signer, ...]]:
+        keys = self._directory.signing_keys(domain)
+        kept = self._signers.get(domain)
+        if kept is None or kept[0] is not keys:
+            kept = (keys, tuple(Signer(key.selector, domain, key.private_key) for key in keys))
+            self._signers[domain] = kept
+        return kept
+
+    def _content(self, message: JobMessage) -> bytes:
+        if len(message.content) == 1:
+            return self._archive.get(message.content[0])
+        return b"".join(self._archive.get(ref) for ref in message.content)
+
+    async def _say(self, event: MailEvent) -> Sent:
+        topic = OUTCOMES if event.type.value in OUTCOME_TYPES else EVENTS
+        sent: Sent = await self._producer.send(
+            full_name(self._settings.kafka, topic.name),
+            encode(event),
+            key=event.recipient_key.encode(),
+            partition=partition_of(event.recipient_key, self._partitions[topic.name]),
+            headers=cloudevents.of_event(event),
+        )
+        return sent
+
+    async def _send(self, unit: MailUnit) -> Sent:
+        sent: Sent = await self._producer.send(
+            full_name(self._settings.kafka, OUTBOUND.name),
+            encode(unit),
+            key=unit.route.encode(),
+            partition=route_partition(unit.route, self._partitions[OUTBOUND.name]),
+            headers=cloudevents.headers(unit.unit_id, "email.unit", unit.unit_id, unit.accepted_at, unit.traceparent),
+        )
+        return sent
+
+
+class Prepare:
+    """The stage as a service, with its own producer and scanners."""
+
+    name = "prepare"
+
+    def __init__(
+        self, settings: Settings, keyring: Keyring, archive: ArchiveReader, directory: Directory, member: str
+    ) -> None:
+        self._settings = settings
+        self._keyring = keyring
+        self._archive = archive
+        self._directory = directory
+        self._member = member
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """See ``schemas.service.Service``."""
+        engines = build_engines(self._settings.scan)
+        out = producer(self._settings, f"prepare-{self._member}")
+        await out.start()
+        try:
+            stage = Preparation(
+                self._settings,
+                self._keyring,
+                self._archive,
+                self._directory,
+                Scanners(engines),
+                out,
+                f"prepare-{self._member}",
+            )
+            await stage.start()
+            await Runner(self._settings, stage, out, self._member, Limits(in_flight=IN_FLIGHT)).run(ready)
+        finally:
+            await out.stop()
+
+
+def build_engines(scan: ScanSettings) -> list[Scanner]:
+    """The engines in force, in the order of the setting; the quick one first saves nothing, both must pass.
+
+    Raises:
+        SetupError: the YARA rules do not compile.
+    """
+    from depesche.streams.wire.clamd import ClamAV
+    from depesche.streams.wire.yara import Yara
+
+    made: list[Scanner] = []
+    for name in scan.engines:
+        if name == "clamav":
+            made.append(ClamAV(scan.clamd or f"127.0.0.1:{scan.clamd_port}", scan.timeout_seconds))
+        else:
+            made.append(Yara(scan.yara_rules, scan.timeout_seconds))
+    return made

@@ -1,0 +1,175 @@
+"""What prepare says about a job: its events and its units, as pure values from the job, the verdicts and a time.
+
+Everything here is deterministic in its ids, so that a job that is prepared twice says the same facts twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from depesche.analytics.archive.keyring import DataKey
+from depesche.schemas.codec import encode
+from depesche.schemas.identity import event_id, recipient_key, unit_id
+from depesche.schemas.records import (
+    AcceptedDetail,
+    DroppedDetail,
+    EventType,
+    FailedDetail,
+    Job,
+    JobEnvelope,
+    JobMessage,
+    JobRecipient,
+    MailEvent,
+    MailUnit,
+    Personal,
+    ScannedDetail,
+    SignedDetail,
+    UnitEnvelope,
+)
+from depesche.schemas.values import Address
+from depesche.streams.mail.route import provider_of_domain, route_of
+from depesche.streams.mail.screen import Drop
+
+SEQUENCE = {
+    EventType.ACCEPTED: 10,
+    EventType.DROPPED: 20,
+    EventType.SCANNED: 20,
+    EventType.SIGNED: 40,
+    EventType.FAILED: 90,
+}
+FIRST_ATTEMPT = 1
+ATTEMPT_SEQUENCE = 100
+Detail = AcceptedDetail | DroppedDetail | ScannedDetail | SignedDetail | FailedDetail
+
+
+@dataclass(frozen=True, slots=True)
+class JobOpened:
+    """A job with its envelope, and what is needed to speak about its units.
+
+    Attributes:
+        key: seals what is personal; today's key of the tenant.
+        secret: the tenant's secret behind the recipient keys.
+        worker: who says so.
+    """
+
+    job: Job
+    envelope: JobEnvelope
+    key: DataKey
+    secret: bytes
+    worker: str
+
+
+class UnitStory:
+    """One recipient of the job, and what can be said about it."""
+
+    def __init__(self, opened: JobOpened, number: int, verdict: Address | Drop) -> None:
+        self.recipient: JobRecipient = opened.envelope.recipients[number]
+        self.message: JobMessage = opened.job.messages[self.recipient.message]
+        self.unit_id = unit_id(opened.job.job_id, number)
+        self.verdict = verdict
+        self.recipient_key = recipient_key(opened.secret, self.recipient.address)
+        self._opened = opened
+        self.domain = verdict.domain if isinstance(verdict, Address) else ""
+        self.provider = provider_of_domain(self.domain) if self.domain else ""
+
+    def accepted(self) -> MailEvent:
+        """We have taken it; the one event that carries who and what."""
+        job, envelope = self._opened.job, self._opened.envelope
+        detail = AcceptedDetail(
+            interface=job.interface,
+            message_id=self.message.message_id,
+            size=self.message.size,
+            body_sha256=self.message.body_sha256,
+            content=self.message.content,
+            block=self.recipient.block,
+            reference_job=job.reference_job,
+            cost_center=job.cost_center,
+            campaign_id=job.campaign_id,
+            reference=self.recipient.reference,
+            expires_at=job.expires_at,
+        )
+        personal = Personal(
+            recipient=self.recipient.address,
+            mail_from=envelope.mail_from,
+            header_from=envelope.header_from,
+            subject=envelope.subject,
+            client=envelope.client,
+        )
+        return self._event(EventType.ACCEPTED, job.received_at, detail, personal)
+
+    def dropped(self, drop: Drop, now: int, engine: str | None = None) -> MailEvent:
+        """It will not be sent."""
+        finding = Personal(finding=drop.explanation)
+        return self._event(EventType.DROPPED, now, DroppedDetail(reason=drop.reason, engine=engine), finding)
+
+    def scanned(self, engines: tuple[str, ...], millis: int, now: int) -> MailEvent:
+        """All engines passed it."""
+        return self._event(EventType.SCANNED, now, ScannedDetail(engines=engines, millis=millis))
+
+    def signed(self, selector: str, algorithm: str, now: int) -> MailEvent:
+        """It carries our signature."""
+        domain = self._opened.job.sender_domain
+        return self._event(EventType.SIGNED, now, SignedDetail(domain=domain, selector=selector, algorithm=algorithm))
+
+    def failed(self, code: str, now: int) -> MailEvent:
+        """We cannot process it."""
+        return self._event(EventType.FAILED, now, FailedDetail(code=code, stage="prepare"))
+
+    def unit(self, signature: bytes, pool: str) -> MailUnit:
+        """The unit on its way out.
+
+        Raises:
+            AssertionError: the unit was dropped, which is a bug of ours.
+        """
+        assert isinstance(self.verdict, Address)
+        job, key = self._opened.job, self._opened.key
+        envelope = UnitEnvelope(mail_from=self._opened.envelope.mail_from, recipient=str(self.verdict))
+        return MailUnit(
+            unit_id=self.unit_id,
+            job_id=job.job_id,
+            tenant=job.tenant,
+            account=job.account,
+            recipient_key=self.recipient_key,
+            route=route_of(self.provider, pool),
+            provider=self.provider,
+            sender_domain=job.sender_domain,
+            recipient_domain=self.domain,
+            accepted_at=job.received_at,
+            expires_at=job.expires_at,
+            due_at=job.received_at,
+            attempt=FIRST_ATTEMPT,
+            sequence=ATTEMPT_SEQUENCE + FIRST_ATTEMPT,
+            content=self.message.content,
+            header_size=self.message.header_size,
+            size=self.message.size,
+            signature=signature,
+            leading_dots=self.message.leading_dots,
+            eight_bit=self.message.eight_bit,
+            smtputf8=job.smtputf8 or self.verdict.needs_smtputf8,
+            traceparent=job.traceparent,
+            key_id=key.id,
+            sealed_envelope=key.seal(encode(envelope), b"unit|" + self.unit_id.encode()),
+        )
+
+    def _event(self, type_: EventType, occurred_at: int, detail: Detail, personal: Personal | None = None) -> MailEvent:
+        job, key = self._opened.job, self._opened.key
+        id_ = event_id(self.unit_id, type_.value, 0)
+        return MailEvent(
+            event_id=id_,
+            type=type_,
+            unit_id=self.unit_id,
+            job_id=job.job_id,
+            tenant=job.tenant,
+            account=job.account,
+            recipient_key=self.recipient_key,
+            occurred_at=occurred_at,
+            sequence=SEQUENCE[type_],
+            attempt=0,
+            worker=self._opened.worker,
+            provider=self.provider,
+            sender_domain=job.sender_domain,
+            recipient_domain=self.domain,
+            key_id=key.id if personal else "",
+            sealed_personal=key.seal(encode(personal), b"event|" + id_.encode()) if personal else b"",
+            detail=detail,
+        )
