@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import orjson
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from depesche.infra.load import Loaded, load
@@ -52,13 +51,14 @@ def write_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_
     if as_json:
         write_json(*rows)
         return
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(Text(_shown(row.get(column))) for column in columns))
-    if table.row_count:
-        Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 500).print(table)
-    else:
+    lines = [tuple(_shown(row.get(column)) for column in columns) for row in rows]
+    if not lines:
         talk().print(empty)
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
+    for line in (columns, *lines):
+        sys.stdout.write("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() + "\n")
+    sys.stdout.flush()
 
 
 def write_pairs(row: Mapping[str, Any], *, as_json: bool) -> None:
