@@ -9,7 +9,21 @@ import sys
 
 import typer
 
-from depesche.infra.cli import account, config, customer, domain, inbox, key, running, sending, services, topics
+from depesche.infra.cli import (
+    account,
+    audit,
+    config,
+    customer,
+    domain,
+    inbox,
+    key,
+    looking,
+    rates,
+    running,
+    sending,
+    services,
+    topics,
+)
 from depesche.infra.cli.terminal import explain
 from depesche.schemas.errors import DepescheError
 
@@ -31,7 +45,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     running.add_to(app)
-    for noun in (sending, inbox, customer, account, domain, key, topics, config):
+    for noun in (sending, looking, inbox, rates, audit, customer, account, domain, key, topics, config):
         noun.add_to(app)
     services.add_to(app)
     return app

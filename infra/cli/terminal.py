@@ -57,7 +57,9 @@ def write_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_
         return
     widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
     for line in (columns, *lines):
-        sys.stdout.write("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() + "\n")
+        sys.stdout.write(
+            "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
+        )
     sys.stdout.flush()
 
 

@@ -163,7 +163,15 @@ class Plan:
         return f"{len(created)} created" if created else "as declared"
 
     async def _tables(self) -> str:
-        return ""
+        from depesche.analytics.store.client import StoreClient
+        from depesche.analytics.store.migrate import bootstrap
+
+        client = StoreClient(self._settings, "depesche-up")
+        try:
+            steps = await bootstrap(client, self._settings)
+        finally:
+            await client.close()
+        return f"{len(steps)} steps" if steps else "up to date"
 
     async def _seed(self) -> str:
         self.demo = await seed(self._settings)
