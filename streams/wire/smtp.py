@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from depesche.schemas.crashpoints import crashpoint
@@ -44,6 +44,16 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """With whom, as far as it came: name and address of the host, own address, protocol and cipher (empty: plain text)."""
+
+    host: str = ""
+    address: str = ""
+    source_ip: str = ""
+    tls: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """How the opening of a connection or a transaction ended.
 
@@ -55,6 +65,7 @@ class Answer:
         ambiguous: the dot was sent and no complete reply was read: nobody can know whether the host took the mail.
         stale: a kept connection had died before this transaction began; nothing was tried, a new connection may.
         transcript: the conversation without the content.
+        peer: who answered, or did not.
     """
 
     step: Step
@@ -64,6 +75,7 @@ class Answer:
     ambiguous: bool = False
     stale: bool = False
     transcript: str = ""
+    peer: Peer = Peer()
 
     @property
     def delivered(self) -> bool:
@@ -75,20 +87,14 @@ class SMTPConnection:
     """A greeted connection; made by ``open_connection``. One transaction at a time.
 
     Attributes:
-        host: name of the host.
-        address: its address.
-        source_ip: own address, as far as we chose it.
-        tls: protocol and cipher, empty for plain text.
+        peer: with whom.
         tls_failed: why this connection is in plain text although the host offered TLS; empty if it is not so.
         sent: transactions begun.
         extensions: keywords of EHLO.
     """
 
-    def __init__(self, host: str, address: str, terms: Terms, channel: Channel) -> None:
-        self.host = host
-        self.address = address
-        self.source_ip = terms.source_ip
-        self.tls = ""
+    def __init__(self, peer: Peer, terms: Terms, channel: Channel) -> None:
+        self.peer = peer
         self.tls_failed = ""
         self.sent = 0
         self.extensions: frozenset[str] = frozenset()
@@ -184,9 +190,10 @@ class SMTPConnection:
                 return self._answer("starttls", reply, enhanced="4.7.5")
             self.tls_failed = f"STARTTLS was refused with {reply.code}"
             return None
-        self.tls, failure = await self._channel.start_tls(self.host, min(60.0, self._waits.command_seconds))
+        tls, failure = await self._channel.start_tls(self.peer.host, min(60.0, self._waits.command_seconds))
         if failure:
             return self._decided("starttls", "4.7.5", failure)
+        self.peer = replace(self.peer, tls=tls)
         return await self._ehlo()
 
     # The transaction.
@@ -267,7 +274,8 @@ class SMTPConnection:
         self, step: Step, reply: Reply, *, enhanced: str = "", ambiguous: bool = False, stale: bool = False
     ) -> Answer:
         transcript = self._channel.transcript
-        return Answer(step, reply.code, reply.enhanced or enhanced, reply.text, ambiguous, stale, transcript)
+        enhanced = reply.enhanced or enhanced
+        return Answer(step, reply.code, enhanced, reply.text, ambiguous, stale, transcript, self.peer)
 
     def _decided(self, step: Step, enhanced: str, reason: str) -> Answer:
         return self._answer(step, Reply(0, reason.encode()), enhanced=enhanced)
@@ -283,11 +291,12 @@ async def open_connection(host: str, address: str, terms: Terms) -> SMTPConnecti
     """
     channel = Channel()
     channel.opens(f"{host} [{address}]:{terms.port}" + (f" from [{terms.source_ip}]" if terms.source_ip else ""))
+    peer = Peer(host, address, terms.source_ip)
     failure = await _connect(channel, address, terms)
     if failure:
         channel.opens(failure)
-        return Answer("connect", 0, "4.4.1", failure, transcript=channel.transcript)
-    connection = SMTPConnection(host, address, terms, channel)
+        return Answer("connect", 0, "4.4.1", failure, transcript=channel.transcript, peer=peer)
+    connection = SMTPConnection(replace(peer, source_ip=channel.own_address), terms, channel)
     try:
         answer = await connection.greet()
     except asyncio.CancelledError:

@@ -92,6 +92,12 @@ class Channel(asyncio.Protocol):
     # Reading.
 
     @property
+    def own_address(self) -> str:
+        """The address of ours that the connection leaves from; empty when it is gone."""
+        name = self._transport.get_extra_info("sockname") if self._transport is not None else None
+        return str(name[0]) if name else ""
+
+    @property
     def quiet(self) -> bool:
         """Whether the line stands and the host has said nothing that nobody asked for."""
         return self.lost is None and not self.closing and not self._replies

@@ -305,7 +305,7 @@ async def test_a_cancelled_attempt_sends_no_dot(sink: Sink) -> None:
 @pytest.mark.parametrize("label", ["sandbox", "expiredtls", "wrongname", "needtls"])
 async def test_tls_is_used_where_offered_whatever_the_certificate(sink: Sink, label: str) -> None:
     connection = await opened(sink, label, "may")
-    assert connection.tls.startswith("TLSv1.")
+    assert connection.peer.tls.startswith("TLSv1.")
     assert (await send(connection, f"tls@{label}.test")).delivered
     [arrival] = arrivals(sink, f"tls@{label}.test")
     assert arrival.tls
@@ -320,7 +320,7 @@ async def test_a_large_mail_goes_through_tls(sink: Sink) -> None:
 
 async def test_a_refused_starttls_means_plain_text_where_that_is_allowed(sink: Sink) -> None:
     connection = await opened(sink, "refusedtls", "may")
-    assert (connection.tls, connection.tls_failed) == ("", "STARTTLS was refused with 454")
+    assert (connection.peer.tls, connection.tls_failed) == ("", "STARTTLS was refused with 454")
     assert (await send(connection, "a@refusedtls.test")).delivered
 
 

@@ -1,0 +1,391 @@
+"""The courier stage: takes signed units from mail.outbound and carries each to its host, once as far as anybody can.
+
+What a record is, is decided before anything is done with it (``AttemptMemory.standing``): new, a repetition of what has ended, or
+an attempt of ours that died between the final dot and its reply. The last is the only one that may lead to a second copy, and
+each is counted. Invariant of the laboratory: copies - 1 <= ambiguous attempts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import ClassVar
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import TopicPartition
+
+from depesche.analytics.archive.keyring import Keyring
+from depesche.analytics.archive.reader import ArchiveReader
+from depesche.analytics.log import client
+from depesche.analytics.log.topics import partition_counts
+from depesche.schemas.codec import decode, encode
+from depesche.schemas.crashpoints import crashpoint
+from depesche.schemas.errors import ContentLostError, SetupError, UndecodableError
+from depesche.schemas.records import AttemptPhase, MailUnit, Personal, UnitEnvelope
+from depesche.schemas.service import Clock, now_ms
+from depesche.schemas.settings import Settings
+from depesche.schemas.topics import ATTEMPTS, OUTBOUND, OUTCOMES, RETRY
+from depesche.streams.mail.attempt import Finding, Scribe
+from depesche.streams.mail.attempt_memory import WINDOW, AttemptMemory, Known
+from depesche.streams.mail.ladder import until
+from depesche.streams.runner.runner import Limits, Runner
+from depesche.streams.runner.stage import Flight, Stage
+from depesche.streams.stages.attempt_log import AttemptLog
+from depesche.streams.stages.attempt_recall import AttemptRecall, Recalled
+from depesche.streams.stages.connections import Connections
+from depesche.streams.stages.content_budget import ContentBudget
+from depesche.streams.stages.courier import Gear
+from depesche.streams.stages.dispatch import Dispatch
+from depesche.streams.stages.errand import Errand
+from depesche.streams.stages.pulse import Pulse
+from depesche.streams.stages.recorder import Recorder, place
+from depesche.streams.stages.trail import header, written_since
+from depesche.streams.wire.dns import Hosts, Resolver
+
+log = structlog.get_logger(__name__)
+
+_TIDY_SECONDS = 1.0
+_CARRY_SECONDS = 15.0
+"""A record whose errand takes longer is carried forward, so that a crash repeats little."""
+_EARLY_MS = 200
+"""A unit that is due so soon is due."""
+_SLACK_MS = 2_000
+_SPAN = 200_000
+_DRAIN_SECONDS = 10.0
+
+
+class DeliverStage(Stage):
+    """See the module. Made and run by ``Deliver``."""
+
+    name: ClassVar[str] = "deliver"
+    topics: ClassVar[tuple[str, ...]] = (OUTBOUND.name,)
+
+    def __init__(
+        self, settings: Settings, keyring: Keyring, recall: AttemptRecall, resolver: Resolver, clock: Clock = now_ms
+    ) -> None:
+        """Prepare; ``equip`` must follow.
+
+        Args:
+            settings: topic names and time scale.
+            keyring: opens envelopes.
+            recall: reads attempts back.
+            resolver: finds hosts.
+            clock: the time in milliseconds.
+        """
+        self.ambiguous = 0
+        self._settings = settings
+        self._keyring = keyring
+        self._recall = recall
+        self._resolver = resolver
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._errands: dict[str, Errand] = {}
+        self._memories: dict[int, AttemptMemory] = {}
+        self._on_the_ladder: dict[int, set[str]] = {}
+        self._resolving: dict[str, list[Errand]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def equip(self, gear: Gear, committed: Callable[[], dict[TopicPartition, int]]) -> None:
+        """Give it its couriers' gear, and who knows what is committed."""
+        self._gear = gear
+        self._dispatch = Dispatch(gear, self._clock)
+        self._committed = committed
+        gear.recorder.on_end = self._ended
+
+    # What the runner calls.
+
+    async def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """See ``Stage``: nothing is sent before what was sent is known."""
+        self._dispatch.abandon()
+        self._errands = {key: errand for key, errand in self._errands.items() if errand.live}
+        numbers = sorted(partition.partition for partition in partitions)
+        self._gear.marks.forget([number for number in self._memories if number not in numbers])
+        self._memories = {}
+        if not numbers:
+            return
+        recalled = await self._recall.recall(numbers, self._gear.marks)
+        self._memories = {number: found.memory for number, found in recalled.items()}
+        self._on_the_ladder = {number: await self._passed_on(number, found) for number, found in recalled.items()}
+
+    async def _passed_on(self, number: int, recalled: Recalled) -> set[str]:
+        """The units that a killed courier had put on the ladder before it could say so."""
+        if recalled.passed_on_since is None:
+            return set()
+        names = [client.full_name(self._settings.kafka, topic.name) for topic in RETRY.values()]
+        partitions = [TopicPartition(name, number) for name in names]
+        since = max(0, recalled.passed_on_since - _SLACK_MS)
+        return await written_since(self._settings, partitions, since, lambda record: header(record, "unit"))
+
+    def take(self, flight: Flight) -> None:
+        """See ``Stage``."""
+        record = flight.record
+        if record.value is None:
+            raise UndecodableError("a unit without a value")
+        unit = decode(MailUnit, record.value)
+        flight.tenant, flight.unit_id = unit.tenant, unit.unit_id
+        crashpoint("D1")
+        running = self._errands.get(unit.unit_id)
+        if running is not None and running.live:
+            self._meet(running, unit, flight)
+            return
+        now = self._loop.time()
+        errand = Errand(
+            flight.tracker,
+            flight,
+            unit,
+            UnitEnvelope(mail_from="", recipient=""),
+            record.partition,
+            record.offset,
+            now,
+            now,
+        )
+        self._begin(errand)
+
+    def _meet(self, running: Errand, unit: MailUnit, flight: Flight) -> None:
+        """Another record of a unit that is under way: its copy, a repetition, or already the next attempt."""
+        if unit.attempt > running.unit.attempt:
+            running.follower = flight
+        elif unit.attempt < running.unit.attempt:
+            flight.done()
+        elif running.flight is None:
+            running.flight = flight
+        elif running.stage == "settling":
+            # What is written down names the first record; this one will be passed over.
+            flight.done()
+        else:
+            self._gear.recorder.move(running, flight.record.offset, flight)
+
+    def _begin(self, errand: Errand) -> None:
+        memory, unit = self._memories[errand.partition], errand.unit
+        standing = memory.standing(unit.unit_id, unit.attempt, errand.offset)
+        if standing == "stale" and errand.flight is not None:
+            errand.flight.done()
+            return
+        self._errands[unit.unit_id] = errand
+        try:
+            self._open(errand)
+        except (ContentLostError, UndecodableError) as fault:
+            if standing == "new":
+                self._gear.recorder.fail(errand, fault.code, fault)
+                return
+        self._go_on(errand, standing, memory.known(unit.unit_id))
+
+    def _open(self, errand: Errand) -> None:
+        unit = errand.unit
+        key = self._keyring.key(unit.key_id)
+        errand.envelope = decode(UnitEnvelope, key.open(unit.sealed_envelope, b"unit|" + unit.unit_id.encode()))
+
+    def _go_on(self, errand: Errand, standing: str, known: Known | None) -> None:
+        recorder = self._gear.recorder
+        on_the_ladder = self._on_the_ladder.get(errand.partition, set())
+        if standing == "told" and known is not None and known.event is not None:
+            recorder.tell_again(errand, known.event, on_the_ladder)
+        elif standing == "ambiguous":
+            log.warning("attempt_ambiguous", unit_id=errand.unit.unit_id, attempt=errand.unit.attempt)
+            text = "A courier ended between the final dot and its reply."
+            recorder.settle(errand, Finding("dot", text=text, ambiguous=True, recipient=errand.recipient))
+        elif standing == "parked" and place(errand.unit) in on_the_ladder:
+            recorder.leave(errand, AttemptPhase.PARKED)
+        elif standing == "parked":
+            self._dispatch.park(errand)
+        else:
+            self._send_off(errand)
+
+    def _send_off(self, errand: Errand) -> None:
+        unit, now = errand.unit, self._clock()
+        if now >= unit.expires_at:
+            finding = Finding("", 0, "4.4.7", "", recipient=errand.recipient)
+            self._gear.recorder.settle(errand, finding)
+        elif unit.due_at > now + _EARLY_MS:
+            self._gear.recorder.park(errand, until(unit.due_at, now, self._settings.deliver.time_scale))
+        else:
+            hosts = self._resolver.known_hosts(unit.recipient_domain)
+            if hosts is not None:
+                self._admit(errand, hosts)
+            else:
+                self._resolve(errand)
+
+    # Hosts.
+
+    def _resolve(self, errand: Errand) -> None:
+        domain = errand.unit.recipient_domain
+        waiting = self._resolving.get(domain)
+        if waiting is not None:
+            waiting.append(errand)
+            return
+        self._resolving[domain] = [errand]
+        task = asyncio.ensure_future(self._resolved(domain))
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    async def _resolved(self, domain: str) -> None:
+        try:
+            hosts = await self._resolver.mail_hosts(domain)
+        finally:
+            waiting = self._resolving.pop(domain)
+        for errand in waiting:
+            if errand.live:
+                self._admit(errand, hosts)
+
+    def _admit(self, errand: Errand, hosts: Hosts) -> None:
+        if hosts.verdict == "found":
+            self._dispatch.add(errand, hosts)
+            return
+        errand.begun = self._loop.time()
+        finding = Finding("dns", 0, hosts.enhanced, hosts.reason, recipient=errand.recipient)
+        self._gear.recorder.settle(errand, finding)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        fault = None if task.cancelled() else task.exception()
+        if isinstance(fault, Exception):
+            self._gear.end(fault)
+
+    # The end of errands.
+
+    def _ended(self, errand: Errand, phase: AttemptPhase) -> None:
+        unit = errand.unit
+        if self._errands.get(unit.unit_id) is errand:
+            del self._errands[unit.unit_id]
+        if phase is AttemptPhase.AMBIGUOUS:
+            self.ambiguous += 1
+        memory = self._memories.get(errand.partition)
+        if memory is not None and errand.live:
+            memory.learn(unit.unit_id, Known(unit.attempt, phase, errand.offset, settled=True))
+        if errand.follower is not None and errand.follower.live:
+            self.take(errand.follower)
+
+    async def work(self) -> None:
+        """See ``Stage``."""
+        gear = self._gear
+        parts = (gear.marks.work(), gear.recorder.work(), gear.pulse.run(), self._tidy_often())
+        tasks = [asyncio.create_task(part) for part in parts]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _tidy_often(self) -> None:
+        while True:
+            await asyncio.sleep(_TIDY_SECONDS)
+            self._dispatch.tidy()
+            now = self._loop.time()
+            for errand in self._errands.values():
+                if now - errand.carried_at > _CARRY_SECONDS and errand.stage != "settling" and errand.live:
+                    errand.carried_at = now
+                    self._gear.recorder.carry_forward(errand)
+            await self._move_low_waters()
+
+    async def _move_low_waters(self) -> None:
+        low_waters = {}
+        for partition, offset in self._committed().items():
+            memory = self._memories.get(partition.partition)
+            if memory is not None:
+                memory.forget_below(offset - WINDOW)
+                low = self._gear.marks.low_water(partition.partition, offset - WINDOW)
+                if low is not None:
+                    low_waters[partition.partition] = low
+        await self._recall.commit(low_waters)
+
+    def waiting(self) -> str | None:
+        """See ``Stage``."""
+        return "the log does not acknowledge" if self._gear.marks.stalled else None
+
+    async def stop(self) -> None:
+        """End everything that is under way; what has no dot yet is not sent."""
+        for task in self._tasks:
+            task.cancel()
+        await self._dispatch.stop()
+
+
+class Deliver:
+    """The courier service (``schemas.service.Service``)."""
+
+    name = "deliver"
+
+    def __init__(
+        self,
+        settings: Settings,
+        keyring: Keyring,
+        archive_reader: ArchiveReader,
+        member: str,
+        resolver: Resolver | None = None,
+    ) -> None:
+        """Prepare to run.
+
+        Args:
+            settings: everything that can be set.
+            keyring: opens envelopes, seals events.
+            archive_reader: where the content lies.
+            member: name that this worker keeps over restarts; no other live worker has it.
+            resolver: finds hosts; default: one of its own.
+        """
+        self._settings = settings
+        self._keyring = keyring
+        self._archive = archive_reader
+        self._member = member
+        self._resolver = resolver
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """See ``Service``. Raises what made it impossible to go on."""
+        settings = self._settings
+        marks_producer = client.producer(settings, f"deliver-{self._member}-attempts", linger_ms=0)
+        producer = client.producer(settings, f"deliver-{self._member}")
+        recall = AttemptRecall(settings, DeliverStage.name)
+        resolver = self._resolver or Resolver(settings.dns, allow_private=settings.deliver.allow_private)
+        await marks_producer.start()
+        await producer.start()
+        await recall.start()
+        stage = DeliverStage(settings, self._keyring, recall, resolver)
+        try:
+            limits = Limits(in_flight=settings.deliver.in_flight, span=_SPAN, drain_seconds=_DRAIN_SECONDS)
+            runner = Runner(settings, stage, producer, self._member, limits)
+            stage.equip(
+                await self._gear(marks_producer, producer, runner.end), lambda: dict(runner.assignment.committed)
+            )
+            await runner.run(ready)
+        finally:
+            await stage.stop()
+            if self._resolver is None:
+                await resolver.close()
+            await recall.stop()
+            await producer.stop()
+            await marks_producer.stop()
+
+    async def _gear(
+        self, marks_producer: AIOKafkaProducer, producer: AIOKafkaProducer, end: Callable[[Exception], None]
+    ) -> Gear:
+        settings = self._settings
+        deliver = settings.deliver
+        worker = f"deliver-{self._member}"
+        marks = AttemptLog(settings, marks_producer, worker)
+        scribe = Scribe(deliver, worker, self._seal)
+        recorder = Recorder(settings, marks, producer, scribe, await _outcome_partitions(settings))
+        connections = Connections(deliver, deliver.helo or settings.smtp.hostname)
+        return Gear(deliver, connections, self._archive, ContentBudget(), marks, recorder, Pulse(), end)
+
+    def _seal(self, tenant: str, event_id: str, personal: Personal) -> tuple[str, bytes]:
+        key = self._keyring.today(tenant)
+        return key.id, key.seal(encode(personal), b"event|" + event_id.encode())
+
+
+async def _outcome_partitions(settings: Settings) -> int:
+    """How many partitions mail.outcomes has.
+
+    Raises:
+        SetupError: a topic is missing, or one that follows mail.outbound partition by partition has fewer of them.
+    """
+    followers = (ATTEMPTS, *RETRY.values())
+    counts = await partition_counts(settings, OUTBOUND, OUTCOMES, *followers)
+    short = [topic.name for topic in followers if counts[topic.name] < counts[OUTBOUND.name]]
+    if short:
+        raise SetupError(
+            f"{', '.join(short)}: fewer partitions than {OUTBOUND.name}",
+            fix=f"Add partitions, so that each of them has {counts[OUTBOUND.name]}.",
+        )
+    return counts[OUTCOMES.name]

@@ -1,0 +1,189 @@
+"""Who carries what: routes, their lanes and couriers, and the decision whether a unit waits here or on the ladder."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import structlog
+
+from depesche.schemas.service import Clock, now_ms
+from depesche.streams.mail.attempt import Finding
+from depesche.streams.mail.ladder import delay_ms, without_attempt
+from depesche.streams.stages.courier import Courier, Gear
+from depesche.streams.stages.errand import Errand
+from depesche.streams.stages.lane import Lane
+from depesche.streams.wire.dns import Hosts
+from depesche.streams.wire.smtp import Answer
+
+log = structlog.get_logger(__name__)
+
+FIRST_RUNG = "1m"
+_PATIENCE_IN_A_STANDING_LANE = 5.0
+_ERRANDS_BEFORE_YIELDING = 20
+
+
+class Route:
+    """The connections of one route: at most ``connections_per_route``, shared by its lanes."""
+
+    def __init__(self, name: str, dispatch: Dispatch) -> None:
+        self.name = name
+        self.lanes: dict[str, Lane] = {}
+        self.couriers: set[Courier] = set()
+        self._starved: deque[Lane] = deque()
+        self._dispatch = dispatch
+        self._carried: dict[Courier, int] = {}
+
+    def add(self, errand: Errand, hosts: Hosts, now: float) -> None:
+        """Let a unit wait for a courier, or move it to the ladder."""
+        lane = self.lanes.get(hosts.key)
+        if lane is None:
+            lane = self.lanes[hosts.key] = Lane(hosts.key, hosts, now)
+        lane.hosts = hosts
+        if lane.closed(now) or lane.wait_expected(now) > self._dispatch.patience:
+            self._dispatch.park(errand, lane)
+            return
+        lane.add(errand, now)
+        self.staff(lane, now)
+
+    def staff(self, lane: Lane, now: float) -> None:
+        """See that somebody works where something waits."""
+        if not lane.queue:
+            return
+        if lane.idle:
+            lane.idle.pop().call()
+        elif lane.couriers < lane.limit(now):
+            if len(self.couriers) < self._dispatch.connections_per_route:
+                lane.couriers += 1
+                self.couriers.add(Courier(lane, self, self._dispatch.gear))
+            elif not lane.couriers and lane not in self._starved:
+                self._starved.append(lane)
+                self._dismiss_an_idle_one()
+
+    def _dismiss_an_idle_one(self) -> None:
+        for lane in self.lanes.values():
+            if lane.idle:
+                lane.idle.pop().call(leave=True)
+                return
+
+    # What couriers say.
+
+    def left(self, courier: Courier) -> None:
+        """See ``courier.Base``."""
+        now = self._dispatch.monotonic()
+        self.couriers.discard(courier)
+        self._carried.pop(courier, None)
+        courier.lane.couriers -= 1
+        if self._starved:
+            self.staff(self._starved.popleft(), now)
+        if not courier.lane.closed(now):
+            self.staff(courier.lane, now)
+
+    def should_leave(self, courier: Courier) -> bool:
+        """See ``courier.Base``."""
+        if not self._starved:
+            return False
+        carried = self._carried[courier] = self._carried.get(courier, 0) + 1
+        return carried >= _ERRANDS_BEFORE_YIELDING or courier.lane.couriers > 1
+
+    def not_opened(self, courier: Courier, errand: Errand, answer: Answer) -> None:
+        """See ``courier.Base``."""
+        lane, now = courier.lane, self._dispatch.monotonic()
+        others = sum(1 for other in self.couriers if other.lane is lane and other is not courier and other.connected)
+        lane.last_answer = answer.text
+        if others and answer.code // 100 != 5:
+            # One connection too many is not the mail's fault: it goes out over one of the others.
+            lane.refused_one_more(others, now)
+            errand.stage = "waiting"
+            lane.queue.appendleft(errand)
+            return
+        if answer.code // 100 != 5:
+            seconds = lane.back_off(now, self._dispatch.gear.settings.time_scale)
+            log.warning(
+                "route_backs_off", route=self.name, seconds=round(seconds, 1), step=answer.step, code=answer.code
+            )
+        self._dispatch.gear.recorder.settle(errand, errand.finding(answer, now))
+
+    def tidy(self, now: float) -> None:
+        """Move what waits in vain to the ladder; forget lanes that nobody uses."""
+        for lane in list(self.lanes.values()):
+            patience = self._dispatch.patience
+            if lane.closed(now):
+                patience = 0.0
+            elif lane.stands(now):
+                patience = min(patience, _PATIENCE_IN_A_STANDING_LANE)
+            while lane.queue and (not lane.queue[0].live or now - lane.queue[0].since >= patience):
+                errand = lane.queue.popleft()
+                if errand.live:
+                    self._dispatch.park(errand, lane)
+            self.staff(lane, now)
+            if lane.forgettable(now):
+                del self.lanes[lane.key]
+
+
+class Dispatch:
+    """All routes of a courier process.
+
+    Attributes:
+        gear: what couriers share.
+        connections_per_route: how many couriers a route may have.
+        patience: seconds that a unit may wait for a connection: as long as on the first rung of the ladder.
+    """
+
+    def __init__(self, gear: Gear, clock: Clock = now_ms, monotonic: Callable[[], float] | None = None) -> None:
+        self.gear = gear
+        self.connections_per_route = gear.settings.connections_per_route
+        self.patience = delay_ms(FIRST_RUNG, gear.settings.time_scale) / 1000
+        self.monotonic = monotonic or asyncio.get_running_loop().time
+        self.parked = 0
+        self._clock = clock
+        self._routes: dict[str, Route] = {}
+
+    def add(self, errand: Errand, hosts: Hosts) -> None:
+        """A unit whose hosts are known wants to go."""
+        name = errand.unit.route
+        route = self._routes.get(name)
+        if route is None:
+            route = self._routes[name] = Route(name, self)
+        route.add(errand, hosts, self.monotonic())
+
+    def park(self, errand: Errand, lane: Lane | None = None) -> None:
+        """Move a unit to the ladder without an attempt; one that has no time left for that expires."""
+        unit, now = errand.unit, self._clock()
+        next_try = without_attempt(unit.accepted_at, now, unit.expires_at, self.gear.settings.time_scale)
+        if next_try is not None:
+            self.parked += 1
+            self.gear.recorder.park(errand, next_try)
+            return
+        reason = lane.last_answer if lane is not None else ""
+        finding = Finding("", 0, "4.4.7", reason, recipient=errand.recipient)
+        self.gear.recorder.settle(errand, finding)
+
+    def tidy(self) -> None:
+        """See ``Route.tidy``; called every second."""
+        now = self.monotonic()
+        for route in list(self._routes.values()):
+            route.tidy(now)
+            if not route.lanes and not route.couriers:
+                del self._routes[route.name]
+
+    def abandon(self) -> None:
+        """Drop what is another's by now, in the middle of whatever it is."""
+        for route in self._routes.values():
+            for courier in route.couriers:
+                if courier.errand is not None and not courier.errand.live:
+                    courier.task.cancel()
+            for lane in route.lanes.values():
+                lane.queue = deque(errand for errand in lane.queue if errand.live)
+
+    async def stop(self) -> None:
+        """End all couriers; what has no dot yet is not sent."""
+        tasks = [courier.task for courier in self._couriers()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _couriers(self) -> Iterator[Courier]:
+        for route in self._routes.values():
+            yield from list(route.couriers)
