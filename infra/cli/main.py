@@ -12,6 +12,7 @@ import typer
 from depesche.infra.cli import (
     account,
     audit,
+    classify,
     config,
     customer,
     domain,
@@ -45,7 +46,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     running.add_to(app)
-    for noun in (sending, looking, inbox, rates, audit, customer, account, domain, key, topics, config):
+    for noun in (sending, looking, inbox, rates, audit, classify, customer, account, domain, key, topics, config):
         noun.add_to(app)
     services.add_to(app)
     return app

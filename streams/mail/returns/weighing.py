@@ -1,0 +1,107 @@
+"""Of everything a returned mail says about one recipient, what counts.
+
+The far host's own words come first, then a telling enhanced code, then what the reporter says in its own words. A reporter's
+prose often lists what *could* be wrong; so it is asked only when the answer itself does not say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from depesche.schemas.reply_classes import CLASS_MEANING, Kind, ReplyClass
+from depesche.streams.mail.classify import Basis, Classified, default_rules
+from depesche.streams.mail.patterns import pattern
+from depesche.streams.mail.returns.phrases import phrases
+from depesche.streams.mail.returns.replies import MAX_REPLY, read_reply, spoken
+from depesche.streams.mail.returns.report import Action, Reply
+
+_MAX_EVIDENCE: Final = 24
+_REPLY_LINE = pattern(r"(?:^|[\s:;<\[(\"'>=])#?([245]\d\d[ -]\s*\S.*)")
+_NOISE = pattern(
+    r"need (?:rcpt|recipient|mail)|no valid recipients|bad sequence|^5\d\d (?:5\.0\.0 )?(?:<\S*>\.\.\. )?service unavailable$"
+)
+_TAKEN: Final = (Action.DELIVERED, Action.RELAYED, Action.EXPANDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """The answer that counts, and its verdict."""
+
+    reply: Reply
+    verdict: Classified
+
+
+def weigh(answers: Iterable[Reply], near: Iterable[str], far: Iterable[str], action: Action) -> Weighed:
+    """The answer that counts.
+
+    Args:
+        answers: what far hosts said about this recipient, the surest first.
+        near: what the reporter says beside the recipient, in its own words.
+        far: what it says elsewhere; it may only list what could be wrong.
+        action: what happened; a delay is never hard, a delivery is no bounce.
+    """
+    best: Weighed | None = None
+    for reply, ceiling in _in_order(answers, near, far):
+        said = _classified(reply)
+        found = Weighed(reply, replace(said, basis=min(said.basis, ceiling)))
+        if best is None or found.verdict.basis > best.verdict.basis:
+            best = found
+        if best.verdict.basis >= Basis.WORDS:
+            break
+    best = best or Weighed(Reply(), default_rules().classify(0, "", ""))
+    return Weighed(best.reply, _for_action(best.verdict, action))
+
+
+def quoted_replies(text: str, address: str) -> list[str]:
+    """Lines of a text that quote a reply, those that name the address first."""
+    found = [match[1].strip() for line in text.split("\n")[:400] if (match := _REPLY_LINE.search(line)) is not None]
+    found = [line for line in found if _NOISE.search(line) is None][:_MAX_EVIDENCE]
+    return sorted(found, key=lambda line: address.lower() not in line.lower()) if address else found
+
+
+def what_happened(text: str, subject: str) -> Action:
+    """Whether a text tells of a failure, a delay or a delivery."""
+    known = phrases()
+    words = f"{subject}\n{text}"
+    if known.delays.search(words) is not None:
+        return Action.DELAYED
+    if known.deliveries.search(words) is not None and known.failures.search(text) is None:
+        return Action.DELIVERED
+    return Action.FAILED
+
+
+def _in_order(answers: Iterable[Reply], near: Iterable[str], far: Iterable[str]) -> Iterator[tuple[Reply, Basis]]:
+    """Everything that was said, each thing once, with the firmness it can have at most."""
+    seen: set[str] = set()
+    for reply in answers:
+        yield reply, Basis.WORDS
+        seen.add(reply.text)
+    said = [(text, Basis.ENHANCED) for text in near] + [(text, Basis.VAGUE) for text in far]
+    for text, ceiling in said[:_MAX_EVIDENCE]:
+        words = text.strip()[: 4 * MAX_REPLY]
+        quoted = spoken(words)
+        if quoted and quoted not in seen:
+            seen.add(quoted)
+            yield read_reply(quoted, host=read_reply(words).host), Basis.WORDS
+        if words and words not in seen:
+            seen.add(words)
+            yield read_reply(words), ceiling
+
+
+def _classified(reply: Reply) -> Classified:
+    rules = default_rules()
+    return rules.classify(reply.code, reply.enhanced, reply.text, rules.provider_of(reply.host), reply.phase)
+
+
+def _for_action(found: Classified, action: Action) -> Classified:
+    if action in _TAKEN:
+        kind = CLASS_MEANING[ReplyClass.DELIVERED].kind
+        return Classified(ReplyClass.DELIVERED, kind, f"action:{action}", False, Basis.WORDS)
+    if action is not Action.DELAYED:
+        return found
+    if found.reply_class in (ReplyClass.UNCLASSIFIED, ReplyClass.DELIVERED):
+        return Classified(ReplyClass.EXPIRED, Kind.SOFT, "action:delayed", False, found.basis)
+    # It is still being tried: whatever was answered so far, nobody has given up.
+    return replace(found, kind=Kind.SOFT if found.kind is Kind.HARD else found.kind, suppress=False)
