@@ -141,7 +141,7 @@ class EventRows:
         raw = self._event.raw(value or b"")
         accepted_at = accepted_at_of(raw["unit_id"], raw["job_id"])
         kind, sequence = raw["type"], raw["sequence"]
-        final = kind in _FINAL and sequence < ANNOTATIONS_FROM
+        final = is_final(kind, sequence)
         personal = self._opened(raw)
         group = self._group(raw)
         details = group.details(raw["detail"][1] if raw["detail"] else {}, personal)
@@ -181,9 +181,10 @@ class EventRows:
 
     def _stand(self, unit: tuple[str, str], kind: str, sequence: int, offset: int, group: _Group) -> None:
         """Remember the event if it is the unit's last step so far; the store does the same over batches (states.sql)."""
-        if kind in _NOT_A_STATE or sequence >= ANNOTATIONS_FROM:
+        rank = rank_of(kind, sequence)
+        if rank is None:
             return
-        version = (sequence + _FINAL_RANK * (kind in _FINAL)) * _OFFSETS - offset
+        version = rank * _OFFSETS - offset
         known = self._standing.get(unit)
         if known is None or known[0] < version:
             self._standing[unit] = (version, group, len(group.rows))
@@ -213,6 +214,18 @@ def accepted_at_of(unit_id: str, job_id: str) -> int:
     if moment > _LAST_MS:
         raise ValueError("the job id lies in the future")
     return moment
+
+
+def is_final(kind: str, sequence: int) -> bool:
+    """Whether an event ends its unit's way: a final type, unless it only annotates what has ended before."""
+    return kind in _FINAL and sequence < ANNOTATIONS_FROM
+
+
+def rank_of(kind: str, sequence: int) -> int | None:
+    """How an event ranks as the last step of its unit, a final one above all others; None: it is no step (states.sql)."""
+    if kind in _NOT_A_STATE or sequence >= ANNOTATIONS_FROM:
+        return None
+    return sequence + _FINAL_RANK * (kind in _FINAL)
 
 
 _NOTHING: Raw = dict.fromkeys((*_PERSONAL, *_SENDER))

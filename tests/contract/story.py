@@ -132,12 +132,12 @@ class Mail:
         return self
 
     def answered(
-        self, kind: str, attempt: int = 1, code: int | None = None, text: str = "ok", **more: object
+        self, kind: str, attempt: int = 1, code: int | None = None, text: str = "ok", remote_ip: str = "192.0.2.7"
     ) -> "Mail":
         """Tell an attempt's outcome, with its marks."""
         detail = AttemptDetail(
             host=f"mx.{self.domain}",
-            remote_ip="192.0.2.7",
+            remote_ip=remote_ip,
             source_ip="192.0.2.1",
             tls="TLSv1.3/TLS_AES_256_GCM_SHA384",
             code=_CODES.get(kind, 0) if code is None else code,
@@ -149,7 +149,7 @@ class Mail:
             millis=12,
         )
         personal = Personal(recipient=self.recipient, reply_text=text, transcript="S: 220 mx\nC: EHLO us\n")
-        self.event(kind, 100 + attempt, attempt, personal=personal, detail=detail, **more)
+        self.event(kind, 100 + attempt, attempt, personal=personal, detail=detail)
         for phase in (AttemptPhase.STARTED, AttemptPhase.COMMITTING, AttemptPhase.FINISHED):
             outcome = kind if phase is AttemptPhase.FINISHED else None
             self.marks.append(

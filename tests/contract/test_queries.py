@@ -114,7 +114,9 @@ async def test_a_mail_is_found_by_each_thing_that_is_known_of_it(store: Store) -
     )
     mail.prepared().answered("deferred", 1).answered("bounced", 2, text="550 5.1.1 no such user")
     noise = [
-        store.mail(recipient=f"bob{number}@example.net", sender="other@another.example").prepared().answered("delivered")
+        store.mail(recipient=f"bob{number}@example.net", sender="other@another.example")
+        .prepared()
+        .answered("delivered")
         for number in range(5)
     ]
     await store.tell([event for one in (mail, *noise) for event in one.told])
@@ -130,7 +132,14 @@ async def test_a_mail_is_found_by_each_thing_that_is_known_of_it(store: Store) -
         "status:failed or code:550", "(to:ada or to:nobody) -(status:delivered or size:<1k)", "status:failed,bounced",
     ):  # fmt: skip
         assert await store.find(text) == [mail.unit_id], text
-    for text in ("subject:100_", "to:ad%", "since:30m to:ada", "until:2h", "status:pending", "code:550 status:delivered"):
+    for text in (
+        "subject:100_",
+        "to:ad%",
+        "since:30m to:ada",
+        "until:2h",
+        "status:pending",
+        "code:550 status:delivered",
+    ):
         assert await store.find(text) == [], text
 
 
@@ -154,7 +163,13 @@ async def test_the_pages_of_an_answer_are_the_answer(store: Store) -> None:
     await store.tell(event for mail in mails for event in mail.told)
     await store.tell(event for mail in mails[:20] for event in mail.told)
     wanted = [mail.unit_id for mail in sorted(mails, key=lambda mail: (mail.accepted_at, mail.unit_id), reverse=True)]
-    for text in ("", "status:bounced", "to:ada@example.org", "to:ada@example.org status:bounced", "subject:order code:550"):
+    for text in (
+        "",
+        "status:bounced",
+        "to:ada@example.org",
+        "to:ada@example.org status:bounced",
+        "subject:order code:550",
+    ):
         for limit in (3, 13, 39, 200):
             found: list[str] = []
             cursor = None
