@@ -255,7 +255,7 @@ class Log:
         await asyncio.gather(*waiting)
 
     async def mails(self, mails: Sequence[Mail]) -> None:
-        """Write everything about these mails: jobs, events, units, attempts."""
+        """Write everything about these mails, causes before their effects: jobs, events, units, attempts, outcomes."""
         count = self.settings.kafka.partitions
         jobs: dict[str, list[Mail]] = {}
         for mail in mails:
@@ -264,7 +264,8 @@ class Log:
             job = units[0].job(*units[1:])
             headers = [("units", str(len(units)).encode())]
             await self.send(topics.JOBS.name, encode(job), topics.job_partition(job_id, count), headers)
-        await self.events(event for mail in mails for event in mail.told)
+        told = [event for mail in mails for event in mail.told]
+        await self.events(event for event in told if event.type.value not in topics.OUTCOME_TYPES)
         for mail in mails:
             if mail.marks or any(event.type is EventType.SIGNED for event in mail.told):
                 unit = mail.unit()
@@ -273,3 +274,4 @@ class Log:
                 if mail.marks:
                     marks = AttemptMarks(worker="tests-0", occurred_at=mail.accepted_at, marks=tuple(mail.marks))
                     await self.send(topics.ATTEMPTS.name, encode(marks), partition)
+        await self.events(event for event in told if event.type.value in topics.OUTCOME_TYPES)
