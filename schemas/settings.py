@@ -60,7 +60,9 @@ class ClickHouseSettings(Part):
         "",
         description="Cluster name; empty: a single server. Chooses the ON CLUSTER and Replicated variants of the DDL.",
     )
-    flush_seconds: float = Field(0.25, gt=0, description="How long the sink collects events at most.")
+    flush_seconds: float = Field(
+        0.8, gt=0, description="How long the sink collects events at most; when it is quiet it writes at once."
+    )
     flush_rows: int = Field(20_000, ge=1, description="How many events the sink collects at most.")
 
 
@@ -167,7 +169,8 @@ class SandboxSettings(Part):
         True, description="Whether everything is sent to the sandbox on this machine. Off: to the world."
     )
     postfix_host: str = Field(
-        "127.0.0.3", description="Loopback address of the sandbox's Postfix; the scripted mailbox has 127.0.0.2 and others."
+        "127.0.0.3",
+        description="Loopback address of the sandbox's Postfix; the scripted mailbox has 127.0.0.2 and others.",
     )
     smtp_port: Port = Field(12525, description="SMTP port of mailbox and Postfix.")
     dns_port: Port = Field(15353, description="Port of the sandbox's DNS.")

@@ -1,0 +1,84 @@
+"""Anybody's tools can look in: a Kafka client with Apache Avro and the registry reads the log, kcat filters it by header,
+and foreign verifiers accept what arrived."""
+
+import io
+import json
+import shutil
+import subprocess
+from email import message_from_bytes
+from typing import Any
+
+import avro.io
+import avro.schema
+import dkim
+import dns.resolver
+import httpx
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from tests.live.conftest import Stack
+
+from tests.live.mailer import a_mail, logged_in
+
+KCAT = shutil.which("kcat")
+
+
+def _sent(stack: Stack, recipient: str) -> bytes:
+    with logged_in(stack.settings, stack.demo) as client:
+        client.send_message(a_mail(recipient))
+    return stack.arrived(recipient)
+
+
+async def test_a_foreign_decoder_reads_the_log_with_the_registry(stack: Stack) -> None:
+    _sent(stack, "registry@inbox.test")
+    consumer = AIOKafkaConsumer(bootstrap_servers=stack.settings.bootstrap)
+    await consumer.start()
+    try:
+        partitions = [TopicPartition("mail.outcomes", number) for number in range(stack.settings.kafka.partitions)]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        ends = await consumer.end_offsets(partitions)
+        found: list[tuple[dict[str, Any], dict[str, bytes]]] = []
+        while any([await consumer.position(p) < ends[p] for p in partitions]):
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                found += [(_decoded(stack, record.value), dict(record.headers)) for record in records]
+    finally:
+        await consumer.stop()
+    delivered = [(event, headers) for event, headers in found if event["type"] == "delivered"]
+    assert delivered
+    event, headers = delivered[-1]
+    assert headers["ce_type"] == b"email.delivered"
+    assert headers["ce_id"].decode() == event["event_id"]
+    assert headers["ce_specversion"] == b"1.0"
+
+
+def _decoded(stack: Stack, value: bytes) -> dict[str, Any]:
+    assert value[0] == 0
+    answer = httpx.get(f"{stack.settings.rest_url}/registry/schemas/ids/{int.from_bytes(value[1:5], 'big')}")
+    schema = avro.schema.parse(answer.json()["schema"])
+    read: dict[str, Any] = avro.io.DatumReader(schema).read(avro.io.BinaryDecoder(io.BytesIO(value[5:])))
+    return read
+
+
+@pytest.mark.skipif(KCAT is None, reason="kcat is not here: apt-get install kcat")
+def test_kcat_filters_by_header_without_decoding(stack: Stack) -> None:
+    _sent(stack, "kcat@inbox.test")
+    command = [KCAT or "kcat", "-b", stack.settings.bootstrap, "-t", "mail.events", "-C", "-e", "-q", "-J"]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    types = {
+        dict(zip(h[::2], h[1::2], strict=True))["ce_type"]
+        for h in (json.loads(line)["headers"] for line in out.splitlines())
+    }
+    assert {"email.accepted", "email.scanned", "email.signed"} <= types
+
+
+def test_what_arrived_carries_a_signature_that_dkimpy_accepts_by_dns(stack: Stack) -> None:
+    raw = _sent(stack, "dkimpy@inbox.test").replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    resolver = dns.resolver.Resolver(configure=False)
+    resolver.nameservers, resolver.port = ["127.0.0.1"], stack.settings.sandbox.dns_port
+
+    def text(name: bytes, timeout: int = 5) -> bytes:
+        return b"".join(resolver.resolve(name.decode(), "TXT")[0].strings)
+
+    assert dkim.verify(raw, dnsfunc=text)
+    assert message_from_bytes(raw)["DKIM-Signature"]
+    assert not dkim.verify(raw.replace(b"record", b"reckord"), dnsfunc=text)
