@@ -88,7 +88,7 @@ async def run_audit(
     _unburied(side, findings, started)
     store_side.compare(found, books, side, since, findings)
     if sink_log is not None:
-        await asyncio.to_thread(far_side.compare, sink_log, books, side, findings)
+        await asyncio.to_thread(far_side.compare, sink_log, books, side, findings, started)
     return AuditReport(
         started_at=started,
         finished_at=clock(),
@@ -97,6 +97,7 @@ async def run_audit(
         totals=books.totals,
         ambiguous=tuple(books.ambiguous),
         ambiguous_count=books.ambiguous_count,
+        open_attempts=books.open_attempts,
         dead_letters=len(side.letters),
         unreferenced=content.unreferenced(),
         expired=books.expired,

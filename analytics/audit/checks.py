@@ -30,7 +30,8 @@ class Books:
         units: by customer and hour: how many, the sum of the CRC-32 of their ids, and of their sizes.
         states: by customer, hour, status and finality: how many, and the sum of the CRC-32 of their ids.
         ambiguous: ``unit/attempt`` of ambiguous attempts, the first thousand; ``ambiguous_count``: all.
-        copies: for each unit: whether the far side must have it, and how many ambiguous attempts it had.
+        open_attempts: attempts under way.
+        copies: for each unit: whether the far side must have it, and how many ambiguous or open attempts it had.
         expired: units older than the log.
     """
 
@@ -39,6 +40,7 @@ class Books:
     states: dict[StateKey, list[int]] = field(default_factory=dict)
     ambiguous: list[str] = field(default_factory=list)
     ambiguous_count: int = 0
+    open_attempts: int = 0
     copies: dict[str, tuple[bool, int]] = field(default_factory=dict)
     expired: int = 0
 
@@ -76,13 +78,14 @@ class Auditor:
                 self._accepted(id_, unit)
             else:
                 self._unaccepted(id_, unit)
-            ambiguous = list(unit.ambiguous_attempts())
+            ambiguous, is_open = list(unit.ambiguous_attempts()), unit.open_attempt() is not None
+            self.books.open_attempts += is_open
             self.books.ambiguous_count += len(ambiguous)
             if len(self.books.ambiguous) < MAX_LISTED:
                 self.books.ambiguous += [f"{id_}/{attempt}" for attempt in ambiguous]
             if keep_copies:
                 must = bool(unit.delivered) and not unit.elsewhere
-                self.books.copies[id_] = (must, len(ambiguous))
+                self.books.copies[id_] = (must, len(ambiguous) + is_open)
 
     def _unaccepted(self, id_: str, unit: UnitState) -> None:
         if unit.events or unit.marks or unit.offered:

@@ -43,10 +43,11 @@ def arrivals(path: Path) -> Iterator[dict[str, Any]]:
                 yield orjson.loads(line)
 
 
-def compare(path: Path, books: Books, side: Side, findings: Findings) -> None:
+def compare(path: Path, books: Books, side: Side, findings: Findings, started: int) -> None:
     """Note every mail that the far side lacks, has too often, or has from nowhere.
 
     Copies count when the far side kept them, whatever it said: a reply that was lost is what makes an attempt ambiguous.
+    What arrived after ``started`` (milliseconds) may be newer than what was read of the log; it is not held against it.
     """
     expected: defaultdict[Identity, _Expected] = defaultdict(lambda: _Expected([]))
     for unit, identity in side.recipients.items():
@@ -56,19 +57,23 @@ def compare(path: Path, books: Books, side: Side, findings: Findings) -> None:
         one.delivered += must
         one.ambiguous += ambiguous
     there: Counter[Identity] = Counter()
+    early: Counter[Identity] = Counter()
     for arrival in arrivals(path):
         if arrival["kept"]:
             message = str(arrival["message_id"]).removeprefix("<").removesuffix(">")
-            there.update((message, str(recipient).lower()) for recipient in arrival["recipients"])
+            identities = [(message, str(recipient).lower()) for recipient in arrival["recipients"]]
+            there.update(identities)
+            if arrival["time"] * 1000 < started:
+                early.update(identities)
     for identity, one in expected.items():
         if there[identity] < one.delivered:
             findings.add("far_side_missing", one.units[0], one.delivered - there[identity])
-        extra = there[identity] - one.delivered - one.ambiguous
+        extra = early[identity] - one.delivered - one.ambiguous
         if extra > 0 and one.delivered + one.ambiguous:
             findings.add("far_side_extra_copies", one.units[0], extra)
         elif extra > 0:
             findings.add("far_side_unknown", f"{one.units[0]} was not delivered, but is there", extra)
-    for identity, count in there.items():
+    for identity, count in early.items():
         if identity not in expected:
             # The recipient is somebody's address; the message id is ours.
             findings.add("far_side_unknown", f"message {identity[0]}", count)

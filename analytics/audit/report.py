@@ -119,6 +119,7 @@ class AuditReport:
         totals: by customer and hour of acceptance (milliseconds).
         ambiguous: units with an attempt of which nobody can know whether the far side took it: ``unit/attempt``, the first
             1,000; ``ambiguous_count``: how many in all.
+        open_attempts: attempts under way now, or whose courier has died and not been replaced yet.
         dead_letters: records that were buried.
         unreferenced: entries of the archive that belong to no job: a door died before it said yes. Harmless.
         expired: units older than the log reaches back; they are not looked at.
@@ -133,6 +134,7 @@ class AuditReport:
     totals: dict[tuple[str, int], Total]
     ambiguous: tuple[str, ...]
     ambiguous_count: int
+    open_attempts: int
     dead_letters: int
     unreferenced: int
     expired: int
@@ -162,6 +164,7 @@ class AuditReport:
             "jobs": self.jobs,
             **self.total.to_json(),
             "ambiguous_attempts": {"count": self.ambiguous_count, "listed": list(self.ambiguous)},
+            "open_attempts": self.open_attempts,
             "dead_letters": self.dead_letters,
             "unreferenced_content": self.unreferenced,
             "expired_units": self.expired,

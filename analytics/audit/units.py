@@ -84,11 +84,23 @@ class UnitState:
         return bool(self.marks >> _BITS * attempt & (_COMMITTING | _FINISHED | _AMBIGUOUS))
 
     def ambiguous_attempts(self) -> Iterator[int]:
-        """The attempts of which nobody can know whether the far side took the mail: said to be, or never concluded."""
+        """The attempts of which nobody can know whether the far side took the mail: said to be, or given up without an end."""
+        latest = self.open_attempt()
+        for attempt, phases in self._attempts():
+            if phases & _AMBIGUOUS or (phases & _COMMITTING and not phases & _FINISHED and attempt != latest):
+                yield attempt
+
+    def open_attempt(self) -> int | None:
+        """The attempt whose dot may be going out now: the latest one, if it has no end and neither has the unit."""
+        if self.finals or not self.marks:
+            return None
+        attempt = (self.marks.bit_length() - 1) // _BITS
+        phases = self.marks >> _BITS * attempt
+        return attempt if phases & _COMMITTING and not phases & (_FINISHED | _AMBIGUOUS) else None
+
+    def _attempts(self) -> Iterator[tuple[int, int]]:
         marks, attempt = self.marks, 0
         while marks:
-            phases = marks & (1 << _BITS) - 1
-            if phases & _AMBIGUOUS or (phases & _COMMITTING and not phases & _FINISHED):
-                yield attempt
+            yield attempt, marks & (1 << _BITS) - 1
             marks >>= _BITS
             attempt += 1

@@ -427,11 +427,14 @@ async def test_ambiguous_attempts_are_counted_and_listed(books: Books) -> None:
     )
     mails[0].marks.append(said)
     mails[1].marks = [mark for mark in mails[1].marks if mark.phase is not AttemptPhase.FINISHED or mark.attempt != 1]
+    # Its second attempt is under way: started and as far as the dot, and no end yet.
+    for phase in (AttemptPhase.STARTED, AttemptPhase.COMMITTING):
+        mails[2].marks.append(AttemptMark(unit_id=mails[2].unit_id, tenant="4711", attempt=2, phase=phase))
     await books.tell(mails)
     await books.stored()
     report = await books.audit()
     assert report.balanced
-    assert report.ambiguous_count == 2
+    assert (report.ambiguous_count, report.open_attempts) == (2, 1)
     assert set(report.ambiguous) == {f"{mails[0].unit_id}/1", f"{mails[1].unit_id}/1"}
 
 
@@ -440,6 +443,7 @@ def _arrival(mail: Mail, **more: object) -> dict[str, object]:
         "recipients": [mail.recipient.title()],
         "message_id": f"<{mail.message_id}>",
         "kept": True,
+        "time": mail.accepted_at / 1000,
         "reply": "250 ok",
         **more,
     }
@@ -454,6 +458,7 @@ CHANGES: list[tuple[Callable[[list[dict[str, object]], list[Mail]], object], dic
     (lambda log, mails: log.append({**log[0], "recipients": ["other@x.example"]}), {"far_side_unknown": 1}),
     (lambda log, mails: log.append(_arrival(mails[4])), {"far_side_unknown": 1}),
     (lambda log, mails: log.append(_arrival(mails[5])), {}),
+    (lambda log, mails: log.append({**log[0], "message_id": "<x@y>", "time": now_ms() / 1000 + 60}), {}),
 ]
 
 
