@@ -171,6 +171,18 @@ async def _prepare(tools: Toolbox) -> Service:
     return Prepare(tools.settings, tools.keyring, tools.archive_reader, await tools.directory(), tools.process)
 
 
+async def _deliver(tools: Toolbox) -> Service:
+    from depesche.streams.stages.deliver import Deliver
+
+    return Deliver(tools.settings, tools.keyring, tools.archive_reader, tools.process)
+
+
+async def _retry(tools: Toolbox) -> Service:
+    from depesche.streams.stages.retry import Retry
+
+    return Retry(tools.settings, tools.process)
+
+
 async def _analytics(tools: Toolbox) -> Service:
     from depesche.analytics.store.sink import Sink
 
@@ -186,8 +198,10 @@ async def _agents(tools: Toolbox) -> Service:
 MAKERS: Final[Mapping[str, Callable[[Toolbox], Awaitable[Service]]]] = {
     "agents": _agents,
     "analytics": _analytics,
+    "deliver": _deliver,
     "prepare": _prepare,
     "rest": _rest,
+    "retry": _retry,
     "smtp": _smtp,
     "dns": _dns,
     "mailbox": _mailbox,

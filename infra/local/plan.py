@@ -123,12 +123,7 @@ class Plan:
         embedded = {"log": not self._settings.kafka.bootstrap, "store": not self._settings.clickhouse.url}
         server, step = {"log": "broker", "store": "engine"}, {"log": "topics", "store": "tables"}
         steps = []
-        from depesche.infra.assemble import MAKERS  # TEMPORARY
-
         for process in own:
-            process = layout.Process(process.name, tuple(s for s in process.services if s in MAKERS))  # TEMPORARY
-            if not process.services:
-                continue
             needs = sorted(process.needs)
             after = tuple(server[need] for need in needs if embedded[need])
             program = programs.own_program(process, self._settings, overrides, after)
