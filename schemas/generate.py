@@ -63,6 +63,12 @@ class Writer:
     def __init__(self) -> None:
         self.blocks: list[str] = []
         self.kinds: dict[str, str] = {}
+        self.branches: set[str] = set()
+
+    def readers(self) -> str:
+        """The table by which a union of records is read back: fastavro gives the branch's name and its value."""
+        rows = [f'    "depesche.{name}": {name}.from_avro,' for name in sorted(self.branches)]
+        return "\n".join(["_READERS: dict[str, Any] = {", *rows, "}"])
 
     def define(self, schema: Schema) -> None:
         """Write the class of every named type in ``schema``, innermost first."""
@@ -170,8 +176,8 @@ class Writer:
         if isinstance(schema, list):
             branches = [branch for branch in schema if branch != "null"]
             if len(branches) > 1:
-                table = ", ".join(f'"depesche.{self._name(b)}": {self._name(b)}' for b in branches)
-                return f"None if {value} is None else {{{table}}}[{value}[0]].from_avro({value}[1])"
+                self.branches.update(self._name(branch) for branch in branches)
+                return f"None if {value} is None else _READERS[{value}[0]]({value}[1])"
             inner = self.inward(branches[0], value)
             return value if inner == value else f"None if {value} is None else {inner}"
         kind = self._kind(schema)
@@ -194,14 +200,17 @@ def generate() -> str:
     writer = Writer()
     for schema in load():
         writer.define(schema)
-    return HEAD + "\n\n" + "\n\n\n".join(writer.blocks) + "\n"
+    return HEAD + "\n\n" + "\n\n\n".join([*writer.blocks, writer.readers()]) + "\n"
 
 
 def main() -> int:
     """Write the file, or with ``--check`` say whether it is current; 1 when it is not."""
     text = generate()
     if "--check" in sys.argv[1:]:
-        return 0 if TARGET.exists() and TARGET.read_text() == text else 1
+        current = TARGET.exists() and TARGET.read_text() == text
+        if not current:
+            sys.stderr.write(f"{TARGET.name} is not what the schemas say: run make gen\n")
+        return 0 if current else 1
     TARGET.write_text(text)
     return 0
 

@@ -945,11 +945,11 @@ class MailEvent:
     attempt: int
     cause_id: str | None = None
     worker: str
-    provider: str = ""
-    sender_domain: str = ""
-    recipient_domain: str = ""
-    key_id: str = ""
-    sealed_personal: bytes = b""
+    provider: str = ''
+    sender_domain: str = ''
+    recipient_domain: str = ''
+    key_id: str = ''
+    sealed_personal: bytes = b''
     detail: AcceptedDetail | DroppedDetail | ScannedDetail | SignedDetail | AttemptDetail | FailedDetail | None = None
 
     def to_avro(self) -> dict[str, Any]:
@@ -972,9 +972,7 @@ class MailEvent:
             "recipient_domain": self.recipient_domain,
             "key_id": self.key_id,
             "sealed_personal": self.sealed_personal,
-            "detail": None
-            if self.detail is None
-            else ("depesche." + type(self.detail).__name__, self.detail.to_avro()),
+            "detail": None if self.detail is None else ("depesche." + type(self.detail).__name__, self.detail.to_avro()),
         }
 
     @classmethod
@@ -998,16 +996,7 @@ class MailEvent:
             recipient_domain=raw["recipient_domain"],
             key_id=raw["key_id"],
             sealed_personal=raw["sealed_personal"],
-            detail=None
-            if raw["detail"] is None
-            else {
-                "depesche.AcceptedDetail": AcceptedDetail,
-                "depesche.DroppedDetail": DroppedDetail,
-                "depesche.ScannedDetail": ScannedDetail,
-                "depesche.SignedDetail": SignedDetail,
-                "depesche.AttemptDetail": AttemptDetail,
-                "depesche.FailedDetail": FailedDetail,
-            }[raw["detail"][0]].from_avro(raw["detail"][1]),
+            detail=None if raw["detail"] is None else _READERS[raw["detail"][0]](raw["detail"][1]),
         )
 
 
@@ -1044,7 +1033,7 @@ class Customer:
     name: str
     status: Status
     hourly_capacity: int = 5000
-    recipient_secret: bytes = b""
+    recipient_secret: bytes = b''
 
     def to_avro(self) -> dict[str, Any]:
         """The value as the codec writes it."""
@@ -1169,7 +1158,7 @@ class SenderDomain:
     accounts: tuple[str, ...]
     status: Status
     client: str | None = None
-    pool: str = "default"
+    pool: str = 'default'
     dkim: tuple[DKIMKey, ...]
 
     def to_avro(self) -> dict[str, Any]:
@@ -1299,14 +1288,7 @@ class DirectoryRecord:
             changed_at=raw["changed_at"],
             changed_by=raw["changed_by"],
             claimed_at=raw["claimed_at"],
-            value=None
-            if raw["value"] is None
-            else {
-                "depesche.Customer": Customer,
-                "depesche.Account": Account,
-                "depesche.SenderDomain": SenderDomain,
-                "depesche.Credential": Credential,
-            }[raw["value"][0]].from_avro(raw["value"][1]),
+            value=None if raw["value"] is None else _READERS[raw["value"][0]](raw["value"][1]),
         )
 
 
@@ -1416,3 +1398,17 @@ class RateSum:
             count=raw["count"],
             watermark=raw["watermark"],
         )
+
+
+_READERS: dict[str, Any] = {
+    "depesche.AcceptedDetail": AcceptedDetail.from_avro,
+    "depesche.Account": Account.from_avro,
+    "depesche.AttemptDetail": AttemptDetail.from_avro,
+    "depesche.Credential": Credential.from_avro,
+    "depesche.Customer": Customer.from_avro,
+    "depesche.DroppedDetail": DroppedDetail.from_avro,
+    "depesche.FailedDetail": FailedDetail.from_avro,
+    "depesche.ScannedDetail": ScannedDetail.from_avro,
+    "depesche.SenderDomain": SenderDomain.from_avro,
+    "depesche.SignedDetail": SignedDetail.from_avro,
+}
