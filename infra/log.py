@@ -6,12 +6,13 @@ domain, and a value whose name says that it is secret is never written.
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import orjson
 import structlog
@@ -38,7 +39,38 @@ def configure_file(level: str, process: str, file: Path) -> None:
     _configure(level, process, file.open("a", encoding="utf-8", buffering=1))
 
 
+class Unfailing(io.TextIOBase):
+    """A stream whose disk may be full: what cannot be written is counted and told when it can be again.
+
+    A log line is never worth the mail at hand; without this, a full disk would raise out of the middle of a stage.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lost = 0
+
+    def write(self, text: str) -> int:
+        """Write if that is possible."""
+        try:
+            if self._lost and text.strip():
+                self._stream.write(f'{{"event":"log lines lost","level":"warning","count":{self._lost}}}\n')
+                self._stream.flush()
+                self._lost = 0
+            self._stream.write(text)
+        except OSError:
+            self._lost += 1
+        return len(text)
+
+    def flush(self) -> None:
+        """Have it written if that is possible."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._lost += 1
+
+
 def _configure(level: str, process: str, stream: TextIO) -> None:
+    safe = Unfailing(stream)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -48,10 +80,10 @@ def _configure(level: str, process: str, stream: TextIO) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, masked, _to_json],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, safe)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(safe)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],

@@ -15,6 +15,7 @@ from depesche.infra.cli import (
     classify,
     config,
     customer,
+    doctor,
     domain,
     inbox,
     key,
@@ -26,7 +27,9 @@ from depesche.infra.cli import (
     topics,
 )
 from depesche.infra.cli.terminal import explain
-from depesche.schemas.errors import DepescheError
+from depesche.schemas.errors import DepescheError, SetupError
+
+_REINSTALL = "In a checkout: rm build/stamps/python && make setup. Elsewhere: pip install --force-reinstall depesche."
 
 INTRODUCTION = """Depesche: transactional email in which every step of every mail is a record you can look at.
 
@@ -46,7 +49,21 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     running.add_to(app)
-    for noun in (sending, looking, inbox, rates, audit, classify, customer, account, domain, key, topics, config):
+    for noun in (
+        sending,
+        looking,
+        inbox,
+        rates,
+        audit,
+        doctor,
+        classify,
+        customer,
+        account,
+        domain,
+        key,
+        topics,
+        config,
+    ):
         noun.add_to(app)
     services.add_to(app)
     return app
@@ -58,6 +75,14 @@ def main() -> None:
         build()(prog_name="depesche")
     except DepescheError as fault:
         sys.exit(explain(fault))
+    except ModuleNotFoundError as fault:
+        if fault.name is None or fault.name.partition(".")[0] == "depesche":
+            raise
+        missing = SetupError(f"The Python package with {fault.name} is missing.", fix=_REINSTALL)
+        sys.exit(explain(missing))
+    except PermissionError as fault:
+        refused = SetupError(f"{fault.filename}: {fault.strerror}.", fix="Run it as the user who started Depesche.")
+        sys.exit(explain(refused))
     except BrokenPipeError:
         # Whoever read our output has seen enough (`depesche search ... | head`).
         sys.stdout = None

@@ -32,6 +32,7 @@ def up(json: JSON = False) -> None:
     from depesche.infra import log
     from depesche.infra.cli.welcome import welcome, welcome_data
     from depesche.infra.local.board import Board
+    from depesche.infra.local.home_state import prepare_home
     from depesche.infra.local.seed import Demo
     from depesche.infra.local.up import Up
 
@@ -42,7 +43,7 @@ def up(json: JSON = False) -> None:
             "`depesche up` is for one machine of your own, and environment is production.",
             fix="Run the services by their own commands (`depesche services`), or unset DEPESCHE_ENVIRONMENT.",
         )
-    settings.home.mkdir(parents=True, exist_ok=True)
+    prepare_home(settings)
     log.configure_file(settings.log_level, "up", settings.home / "log" / "up.log")
     console = talk()
 

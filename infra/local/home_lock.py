@@ -52,6 +52,7 @@ class HomeLock:
                     "Stop it with `depesche down`, or give this one another DEPESCHE_HOME and DEPESCHE_PORT_OFFSET.",
                 )
             time.sleep(0.1)
+        os.ftruncate(self.descriptor, 0)
         self.write({})
 
     def _try(self) -> bool:
@@ -62,9 +63,10 @@ class HomeLock:
         return True
 
     def write(self, content: dict[str, object]) -> None:
-        """Tell others about this run; the process id is added."""
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, orjson.dumps({"pid": os.getpid(), **content}), 0)
+        """Tell others about this run; the process id is added. Raises OSError when the disk is full."""
+        text = orjson.dumps({"pid": os.getpid(), **content})
+        # Written over what stands there, never emptied first: a reader finds one or the other, also when the disk is full.
+        os.pwrite(self.descriptor, text.ljust(os.fstat(self.descriptor).st_size), 0)
 
     def owner(self) -> int | None:
         """Process id of a living owner, or None."""

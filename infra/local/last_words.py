@@ -16,7 +16,8 @@ def of(file: Path, start: int = 0) -> str:
 
     ``start`` is the byte at which the log of this run begins.
     """
-    lines = tail(file, 40, start)
+    # Its last few lines only: an error long before its end was not the end.
+    lines = tail(file, 8, start)
     entries = [entry for entry in map(_entry, lines) if entry is not None]
     grave = [entry for entry in entries if entry.get("level") in _GRAVE]
     if grave:

@@ -41,6 +41,7 @@ def broker_program(settings: Settings) -> Program:
         lambda pid: broker.ready(_READY_SECONDS),
         prepare=broker.prepare,
         environment=broker.env,
+        complaint=broker.complaint,
         clean_exits=CLEAN_EXIT_CODES,
         stop_seconds=30,
     )

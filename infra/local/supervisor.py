@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ LONGEST_PAUSE = 30.0
 _HEALTHY_SECONDS = 60.0
 """A program that ran for so long begins with the first pause again."""
 _LARGEST_LOG = 16 << 20
+_FULL_BYTES = 1 << 20
 
 
 def _nothing() -> None:
@@ -46,6 +48,7 @@ class Program:
         after: programs that must be ready first and are stopped later.
         prepare: writes what the program needs; runs in a thread before every start.
         environment: the whole environment, or None for this process's own.
+        complaint: what the program's own log says about its end, where that is not the log we keep.
         clean_exits: exit codes that mean an ordered end.
         stop_seconds: how long it has between SIGTERM and SIGKILL.
     """
@@ -56,6 +59,7 @@ class Program:
     after: tuple[str, ...] = ()
     prepare: Callable[[], None] = _nothing
     environment: Callable[[], Mapping[str, str]] | None = None
+    complaint: Callable[[], str | None] = _nothing
     clean_exits: tuple[int, ...] = (0, -signal.SIGTERM)
     stop_seconds: float = 20.0
 
@@ -194,7 +198,12 @@ class Supervisor:
             end = f"killed by {signal.Signals(-code).name}"
         else:
             end = f"exit code {code}"
-        words = last_words.of(self.log_file(kept.program.name), kept.log_start)
+        # A program that was killed had no say in it, whatever it had complained about before.
+        said = kept.program.complaint() if code is not None and code > 0 else None
+        words = said or last_words.of(self.log_file(kept.program.name), kept.log_start)
+        if not words and shutil.disk_usage(self._logs).free < _FULL_BYTES:
+            # Nobody can write down that there is no room to write.
+            words = f"the disk of {self._logs} is full"
         return f"{end}: {words}" if words else end
 
     def _bury(self, kept: _Kept) -> None:

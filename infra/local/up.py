@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -14,15 +13,11 @@ import structlog
 from depesche.infra.load import Loaded
 from depesche.infra.local import programs
 from depesche.infra.local.board import Board
-from depesche.infra.local.fault import LocalFault
 from depesche.infra.local.home_lock import HomeLock
 from depesche.infra.local.plan import Plan
 from depesche.infra.local.seed import Demo
 from depesche.infra.local.steps import perform
 from depesche.infra.local.supervisor import Notice, Supervisor
-
-LEAST_FREE_BYTES = 2 << 30
-_MB = 1_000_000
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +58,6 @@ class Up:
     async def _run(self) -> None:
         await asyncio.to_thread(self._lock.take)
         try:
-            self._require_room()
             self._supervisor = Supervisor(self._home / "log", self._told, self._lock.descriptor)
             try:
                 settings = programs.with_engine_password(self._settings)
@@ -81,14 +75,6 @@ class Up:
         finally:
             self._lock.release()
 
-    def _require_room(self) -> None:
-        free = shutil.disk_usage(self._home).free
-        if free < LEAST_FREE_BYTES:
-            raise LocalFault(
-                f"Only {free // _MB} MB are free on the disk of {self._home}; {LEAST_FREE_BYTES // _MB} MB are needed.",
-                "Make room, or put home on another disk with DEPESCHE_HOME.",
-            )
-
     def _told(self, notice: Notice) -> None:
         log.info("program", program=notice.program, state=notice.state, detail=notice.detail)
         pid = self._supervisor.pids().get(notice.program) if self._supervisor else None
@@ -101,4 +87,8 @@ class Up:
 
     def _publish(self) -> None:
         """Tell `depesche status` what runs."""
-        self._lock.write({"ready_at": self._ready_at, "programs": self._programs})
+        try:
+            self._lock.write({"ready_at": self._ready_at, "programs": self._programs})
+        except OSError as fault:
+            # A disk that fills up must not take the supervisor with it: its children have to be started again later.
+            log.warning("status not written", reason=fault.strerror)
