@@ -5,9 +5,9 @@ import time
 from email.message import EmailMessage
 
 import pytest
-from tests.live.conftest import Stack
 
 from depesche.infra.local.eicar import eicar
+from tests.live.conftest import Stack
 from tests.live.mailer import a_mail, logged_in
 
 

@@ -7,10 +7,10 @@ import signal
 import time
 
 import pytest
-from tests.live.conftest import Stack
 
 from depesche.infra.local import sandbox
 from depesche.infra.local.sink.ground_truth import read_ground_truth
+from tests.live.conftest import Stack
 from tests.live.mailer import Mailer, a_mail, logged_in
 
 VICTIMS = ("doors", "workshop", "analytics", "broker", "agents", "engine", "clamd", "sandbox")

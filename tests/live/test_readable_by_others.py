@@ -2,7 +2,6 @@
 and foreign verifiers accept what arrived."""
 
 import io
-import json
 import shutil
 import subprocess
 from email import message_from_bytes
@@ -15,8 +14,8 @@ import dns.resolver
 import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from tests.live.conftest import Stack
 
+from tests.live.conftest import Stack
 from tests.live.mailer import a_mail, logged_in
 
 KCAT = shutil.which("kcat")
@@ -62,13 +61,10 @@ def _decoded(stack: Stack, value: bytes) -> dict[str, Any]:
 @pytest.mark.skipif(KCAT is None, reason="kcat is not here: apt-get install kcat")
 def test_kcat_filters_by_header_without_decoding(stack: Stack) -> None:
     _sent(stack, "kcat@inbox.test")
-    command = [KCAT or "kcat", "-b", stack.settings.bootstrap, "-t", "mail.events", "-C", "-e", "-q", "-J"]
+    command = [KCAT or "kcat", "-b", stack.settings.bootstrap, "-t", "mail.events", "-C", "-e", "-q", "-f", "%h\\n"]
     out = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    types = {
-        dict(zip(h[::2], h[1::2], strict=True))["ce_type"]
-        for h in (json.loads(line)["headers"] for line in out.splitlines())
-    }
-    assert {"email.accepted", "email.scanned", "email.signed"} <= types
+    types = {header for line in out.splitlines() for header in line.split(",") if header.startswith("ce_type=")}
+    assert types >= {"ce_type=email.accepted", "ce_type=email.scanned", "ce_type=email.signed"}
 
 
 def test_what_arrived_carries_a_signature_that_dkimpy_accepts_by_dns(stack: Stack) -> None:
