@@ -8,6 +8,7 @@ starts it again. Readiness is a file, because a file needs no port, no client an
 from __future__ import annotations
 
 import asyncio
+import cProfile
 import gc
 import os
 import signal
@@ -74,15 +75,27 @@ class RunFile:
             self.path.unlink(missing_ok=True)
 
 
-def host(build: Build, run_file: RunFile) -> int:
+def host(build: Build, run_file: RunFile, profile: Path | None = None) -> int:
     """Run the services that ``build`` makes until SIGTERM or SIGINT; gives the exit code.
 
     The first signal cancels the services, which then finish what they must; the second ends the process at once.
 
+    Args:
+        build: makes the services.
+        run_file: where to say that they are ready.
+        profile: file for a profile (``pstats``) of the loop's thread, written at the end; None: none is taken.
+
     Raises:
         DepescheError, OSError: what ``build`` could not do; nothing has run then.
     """
-    return uvloop.run(_until_signal(build, run_file))
+    if profile is None:
+        return uvloop.run(_until_signal(build, run_file))
+    profiler = cProfile.Profile()
+    try:
+        return profiler.runcall(uvloop.run, _until_signal(build, run_file))
+    finally:
+        profile.parent.mkdir(parents=True, exist_ok=True)
+        profiler.dump_stats(profile)
 
 
 async def _until_signal(build: Build, run_file: RunFile) -> int:

@@ -28,8 +28,14 @@ PREFIX = "DEPESCHE_"
 SETTINGS_FILE = "depesche.toml"
 #: Under home: the password that ``depesche up`` makes for the embedded engine.
 CLICKHOUSE_PASSWORD_FILE = Path("keys", "clickhouse-password")
-#: Variables with our prefix that are not settings: the settings file, the crash points of the tests, the command's own.
-OTHER_VARIABLES = ("DEPESCHE_CONFIG", "DEPESCHE_CRASHPOINT", "DEPESCHE_API_KEY", "DEPESCHE_TENANT")
+#: Variables with our prefix that are not settings: the settings file, crash points, the profiler, the command's own.
+OTHER_VARIABLES = (
+    "DEPESCHE_CONFIG",
+    "DEPESCHE_CRASHPOINT",
+    "DEPESCHE_PROFILE",
+    "DEPESCHE_API_KEY",
+    "DEPESCHE_TENANT",
+)
 #: A port of somebody else's machines does not move with ours.
 _NOT_OUR_PORTS = ("deliver.port",)
 
@@ -130,6 +136,12 @@ def load(environ: Mapping[str, str] | None = None) -> Loaded:
     sources = {path: source for path, (_, source) in {**values, **implied}.items() if source != "default"}
     _refuse_local_ways_in_production(settings)
     return Loaded(settings, sources, tuple(_unknown(environ, known)))
+
+
+def profile_directory(environ: Mapping[str, str] | None = None) -> Path | None:
+    """Where each process shall write a profile of its life (``DEPESCHE_PROFILE``); None: no profiling."""
+    named = (os.environ if environ is None else environ).get("DEPESCHE_PROFILE")
+    return Path(named).expanduser().absolute() if named else None
 
 
 def _default_home() -> Path:

@@ -19,7 +19,7 @@ from depesche.infra import log
 from depesche.infra.assemble import assemble
 from depesche.infra.host import EXIT_FAILED, EXIT_SETUP, RunFile, host
 from depesche.infra.layout import check_names
-from depesche.infra.load import Loaded, load
+from depesche.infra.load import Loaded, load, profile_directory
 from depesche.infra.local.fault import LocalFault
 from depesche.schemas.errors import DepescheError, SetupError
 from depesche.schemas.service import Service
@@ -49,9 +49,10 @@ def serve(process: str, services: Sequence[str], loaded: Loaded) -> int:
     async def build(stack: AsyncExitStack) -> list[Service]:
         return await assemble(services, settings, process, stack)
 
+    profile = profile_directory()
     logger.info("process starts", services=list(services))
     try:
-        return host(build, RunFile.of(settings.home, process))
+        return host(build, RunFile.of(settings.home, process), profile / f"{process}.pstats" if profile else None)
     except (SetupError, LocalFault) as fault:
         logger.error("process cannot start", reason=str(fault))
         return EXIT_SETUP

@@ -6,6 +6,7 @@ order decides, and the loser takes its claim away again and says ``ConflictError
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from dataclasses import replace
 from typing import TypeVar
@@ -15,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 from depesche.analytics.archive.keyring import Keyring
 from depesche.analytics.directory.book import record_key
 from depesche.analytics.directory.directory import Directory
-from depesche.analytics.directory.dkim_keys import Algorithm, new_dkim_key
+from depesche.analytics.directory.dkim_keys import Algorithm, NewDKIMKey, new_dkim_key
 from depesche.analytics.directory.secrets import NewSecret, new_secret
 from depesche.analytics.log.client import acknowledged, full_name
 from depesche.schemas.codec import encode
@@ -96,7 +97,7 @@ class Registrar:
             NotFoundError: there is no such customer.
         """
         self._require_customer(tenant)
-        key = self._new_key(tenant, "rsa-sha256", "d1")
+        key = self._sealed(tenant, await _made("rsa-sha256"), "d1")
         value = SenderDomain(accounts=accounts, status=Status.ACTIVE, dkim=(key,))
         return await self._register(tenant, domain_name(name), value, by)
 
@@ -106,9 +107,12 @@ class Registrar:
         Raises:
             NotFoundError: this customer has no such domain.
         """
+        self._own(SenderDomain, name, tenant)
+        fresh = await _made(algorithm)
+        # Looked up after the key was made, or a change of the meantime would be undone.
         domain = self._own(SenderDomain, name, tenant)
         numbers = [int(k.selector[1:]) for k in domain.dkim if k.selector[1:].isdigit()]
-        key = self._new_key(tenant, algorithm, f"d{max(numbers, default=0) + 1}")
+        key = self._sealed(tenant, fresh, f"d{max(numbers, default=0) + 1}")
         await self.change(tenant, name, replace(domain, dkim=(*domain.dkim, key)), by)
         return key
 
@@ -191,11 +195,10 @@ class Registrar:
         written = await acknowledged(sent, deadline)
         await self._directory.wait_for(written.offset, deadline)
 
-    def _new_key(self, tenant: str, algorithm: Algorithm, selector: str) -> DKIMKey:
-        fresh = new_dkim_key(algorithm)
+    def _sealed(self, tenant: str, fresh: NewDKIMKey, selector: str) -> DKIMKey:
         return DKIMKey(
             selector=selector,
-            algorithm=algorithm,
+            algorithm=fresh.algorithm,
             public_key=fresh.public_key,
             sealed_private_key=self._keyring.seal_secret("dkim", tenant, fresh.private_key),
             active=True,
@@ -210,6 +213,11 @@ class Registrar:
     def _require_customer(self, tenant: str) -> None:
         if self._directory.book.customer(tenant) is None:
             raise NotFoundError(f"no customer {tenant}", public=f"There is no customer {tenant}")
+
+
+async def _made(algorithm: Algorithm) -> NewDKIMKey:
+    # An RSA key takes a tenth of a second and more, in which this process would answer nobody.
+    return await asyncio.to_thread(new_dkim_key, algorithm)
 
 
 def new_account(
