@@ -73,11 +73,14 @@ set_up_python() {
     say "The Python environment is ready: .venv"
 }
 
-# Program to Debian package: what makes the far side and the scanner real.
+# Program (or Perl module) to Debian package: what makes the far side and the scanner real. swaks speaks TLS through Net::SSLeay.
 missing_packages() {
     PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
-    for pair in clamd:clamav-daemon knotd:knot postfix:postfix opendkim:opendkim swaks:swaks; do
-        command -v "${pair%%:*}" >/dev/null 2>&1 || printf '%s ' "${pair#*:}"
+    for pair in clamd=clamav-daemon knotd=knot postfix=postfix opendkim=opendkim swaks=swaks Net::SSLeay=libnet-ssleay-perl; do
+        case "$pair" in
+            *::*) perl "-M${pair%%=*}" -e1 >/dev/null 2>&1 ;;
+            *) command -v "${pair%%=*}" >/dev/null 2>&1 ;;
+        esac || printf '%s ' "${pair#*=}"
     done
 }
 
