@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -48,8 +48,7 @@ class Record(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """A record and the topic it stands in, by its name without prefix."""
 
     topic: str
@@ -66,11 +65,12 @@ class Poison:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows of one table, ready to insert, and the records they come from."""
+    """Rows of one table, ready to insert, the records they come from, and the token that stands for these records."""
 
     table: str
     rows: pa.Table
-    items: tuple[Item, ...]
+    items: Sequence[Item]
+    token: str
 
 
 Blocks = tuple[list[Block], list[Poison]]
@@ -95,7 +95,8 @@ def event_blocks(items: Sequence[Item], keys: Keys) -> Blocks:
         first, second = (event_blocks(half, keys) for half in _halves(kept))
         return first[0] + second[0], poison + first[1] + second[1]
     named = (("events", tables.events), ("units", tables.units), ("states", tables.states))
-    return [Block(name, rows, tuple(kept)) for name, rows in named if rows.num_rows], poison
+    token = token_of(kept)
+    return [Block(name, rows, kept, token) for name, rows in named if rows.num_rows], poison
 
 
 def letter_blocks(items: Sequence[Item]) -> Blocks:
@@ -109,7 +110,7 @@ def letter_blocks(items: Sequence[Item]) -> Blocks:
             kept.append(item)
         except UndecodableError as fault:
             poison.append(Poison(item, fault))
-    return ([Block("dead_letters", _letter_rows(letters), tuple(kept))] if letters else []), poison
+    return ([Block("dead_letters", _letter_rows(letters), kept, token_of(kept))] if letters else []), poison
 
 
 async def write(
@@ -137,7 +138,7 @@ async def write(
 
 async def _insert(client: StoreClient, block: Block, prepare: Callable[[Sequence[Item]], Blocks]) -> list[Poison]:
     try:
-        await client.insert(block.table, block.rows, token_of(block.items))
+        await client.insert(block.table, block.rows, block.token)
     except StoreRefusedError as fault:
         if not fault.about_the_data:
             raise
@@ -155,10 +156,11 @@ def _halves(items: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
 def spans(items: Iterable[Item]) -> dict[Place, tuple[int, int]]:
     """First and last offset for each partition."""
     found: dict[Place, tuple[int, int]] = {}
-    for item in items:
-        place, offset = (item.topic, item.record.partition), item.record.offset
-        first, last = found.get(place, (offset, offset))
-        found[place] = (min(first, offset), max(last, offset))
+    # Within a partition the records come in order, so first and last are what is met first and last.
+    for topic, record in items:
+        place, offset = (topic, record.partition), record.offset
+        known = found.get(place)
+        found[place] = (offset, offset) if known is None else (known[0], offset)
     return found
 
 

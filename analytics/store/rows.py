@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -128,6 +129,7 @@ class EventRows:
         self._attempted = _Group((*_COMMON, *_ADDED, *_ATTEMPT), _attempt_details)
         self._others = _Group((*_COMMON, *_ADDED, *_OTHER), _other_details)
         self._standing: dict[tuple[str, str], tuple[int, _Group, int]] = {}
+        self._times: dict[tuple[str, str], int] = {}
 
     def __len__(self) -> int:
         return sum(len(group.rows) for group in self._groups())
@@ -139,14 +141,17 @@ class EventRows:
             UndecodableError, ValueError, KeyError, TypeError: it is none, or one that cannot be.
         """
         raw = self._event.raw(value or b"")
-        accepted_at = accepted_at_of(raw["unit_id"], raw["job_id"])
+        unit_id = raw["unit_id"]
+        accepted_at = self._times.get((unit_id, raw["job_id"]))
+        if accepted_at is None:
+            accepted_at = self._times[unit_id, raw["job_id"]] = accepted_at_of(unit_id, raw["job_id"])
         kind, sequence = raw["type"], raw["sequence"]
         final = is_final(kind, sequence)
         personal = self._opened(raw)
         group = self._group(raw)
         details = group.details(raw["detail"][1] if raw["detail"] else {}, personal)
         row = (*_common(raw), accepted_at, final, topic, partition, offset, *_words(personal), *details)
-        self._stand((raw["tenant"], raw["unit_id"]), kind, sequence, offset, group)
+        self._stand((raw["tenant"], unit_id), kind, sequence, offset, group)
         group.rows.append(row)
 
     def tables(self) -> Tables:
@@ -157,13 +162,13 @@ class EventRows:
             by taking each alone.
         """
         kept = [group for group in self._groups() if group.rows]
-        parts = [group.table() for group in kept]
-        starts: dict[int, int] = {}
-        for group in kept:
-            starts[id(group)] = sum(len(earlier.rows) for earlier in kept[: len(starts)])
-        whole = pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
+        if not kept:
+            return Tables(pa.table({}), pa.table({}), pa.table({}))
+        parts = {id(group): group.table() for group in kept}
+        starts = dict(zip(parts, accumulate((len(group.rows) for group in kept), initial=0), strict=False))
+        whole = pa.concat_tables(parts.values(), promote_options="default")
         last = [starts[id(group)] + index for _, group, index in self._standing.values()]
-        units = self._accepted.table().select(_UNITS) if self._accepted.rows else pa.table({})
+        units = parts[id(self._accepted)].select(_UNITS) if self._accepted.rows else pa.table({})
         there = [name for name in _STATES if name in whole.column_names]
         states = whole.select(there).take(last).rename_columns([_STATES[name] for name in there])
         return Tables(whole.drop_columns(_only_of_units(whole)), units, states)
