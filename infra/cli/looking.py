@@ -99,7 +99,7 @@ def told(story: Story, *, in_german: bool, transcript: bool = False) -> str:
     before = None
     for event in story.events:
         lines.append(
-            f"  {_clock(event.occurred_at)}  {_gap(before, event.occurred_at):>8}  {event.type:<10} {_particulars(event)}"
+            f"  {_clock(event.occurred_at)}  {_gap(before, event.occurred_at):>8}  {event.type:<10} {_particulars(event, unit)}"
         )
         before = event.occurred_at
         if transcript and event.transcript:
@@ -119,12 +119,14 @@ def _sentence(story: Story, in_german: bool) -> str:
     return sentence + answer
 
 
-def _particulars(event: Event) -> str:
+def _particulars(event: Event, unit: Hit | None = None) -> str:
     parts: list[Any] = []
     if event.host:
         parts.append(f"{event.host} [{event.remote_ip}]" if event.remote_ip else event.host)
     if event.code:
-        parts.append(f"{event.code} {event.enhanced_code} {event.reply_text}".strip())
+        # A reply's text begins with its enhanced code, where the far side gave one.
+        known = "" if event.reply_text.startswith(event.enhanced_code) else f"{event.enhanced_code} "
+        parts.append(f"{event.code} {known}{event.reply_text}".strip())
     elif event.step:
         parts.append(f"at {event.step}: {event.reply_text or event.reply_class or 'no answer'}")
     if event.tls:
@@ -138,8 +140,8 @@ def _particulars(event: Event) -> str:
     if event.next_attempt_at:
         parts.append(f"next attempt {_clock(event.next_attempt_at)}")
     detail = event.detail
-    if event.type == "accepted":
-        parts.append(f"by {detail.get('interface', '')}, {detail.get('size', 0):,} bytes")
+    if event.type == "accepted" and unit is not None:
+        parts.append(f"by {unit.interface}, {unit.size:,} bytes")
     elif event.type == "scanned":
         parts.append(", ".join(detail.get("engines", ())))
     elif event.type == "signed":

@@ -68,7 +68,7 @@ def down(
         raise NotFoundError("up", public=f"Nothing runs on {loaded.settings.home}")
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + seconds
-    while lock.held():
+    while lock.held() or _lives(pid):
         if time.monotonic() > deadline:
             raise SetupError(f"Process {pid} has not ended within {seconds:g} s.", fix=f"Look at it, or kill -9 {pid}.")
         time.sleep(0.1)
@@ -76,6 +76,15 @@ def down(
         write_json({"stopped": pid})
     else:
         talk().print(f"Stopped (process {pid}).")
+
+
+def _lives(pid: int) -> bool:
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def status(json: JSON = False) -> None:

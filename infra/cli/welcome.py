@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from typing import Any
 
 import orjson
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from depesche.infra.cli.invocation import command_name
+from depesche.infra.local.doctor_machine import PROGRAMS, missing_programs
 from depesche.infra.local.seed import Demo
 from depesche.schemas.settings import Settings
 
@@ -86,10 +86,12 @@ def welcome(settings: Settings, demo: Demo | None, console: Console) -> None:
     line("API key", demo.api_key)
     line("SMTP login", f"{demo.user} / {demo.password}")
     name = command_name()
-    swaks = "" if shutil.which("swaks") else "   [dim](sudo apt-get install -y swaks)[/]"
     console.print("\n[bold]Send a mail:[/]")
     console.print(f"  {escape(curl_line(settings, demo))}")
-    console.print(f"  {escape(swaks_line(settings, demo))}{swaks}")
+    console.print(f"  {escape(swaks_line(settings, demo))}")
+    if missing := {"swaks", "Net::SSLeay"}.intersection(missing_programs()):
+        packages = " ".join(sorted(PROGRAMS[name] for name in missing))
+        console.print(f"  [dim](for the second line: sudo apt-get install -y {packages})[/]")
     console.print("\n[bold]Look at it:[/]")
     console.print(f"  {name} inbox                     [dim]the mail as it arrived[/]")
     console.print(f"  {name} search to:{RECIPIENT}  [dim]what happened to whom[/]")

@@ -135,7 +135,7 @@ async def ports(case: Case) -> list[Finding]:
     names = plan.inspect(case.settings).names
     wanted = reservations(case.settings, with_postfix="postfix" in names, with_clamd="clamd" in names)
     if case.owner is None:
-        await asyncio.to_thread(require_all_free, wanted)
+        await asyncio.to_thread(require_all_free, wanted, case.settings.port_offset)
         return [ok(f"All {len({(w.port, w.datagram) for w in wanted})} ports of the stack are free.")]
     return await asyncio.to_thread(_held, wanted, case.family())
 

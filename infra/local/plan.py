@@ -88,7 +88,7 @@ class Plan:
         machine = inspect(settings)
         own = layout.processes(settings)
         wanted = reservations(settings, with_postfix="postfix" in machine.names, with_clamd="clamd" in machine.names)
-        require_all_free(wanted)
+        require_all_free(wanted, settings.port_offset)
         for title, reason in machine.absent:
             self._board.absent(title, reason)
         steps = [*self._log(), *self._store()]

@@ -61,8 +61,11 @@ def _all(settings: Settings, *, with_postfix: bool, with_clamd: bool) -> Iterato
             yield Reservation(host, settings.sandbox.smtp_port, "the sandbox's Postfix", "sandbox.smtp_port")
 
 
-def require_all_free(wanted: tuple[Reservation, ...]) -> None:
-    """Raise LocalFault that names every port which is taken, its holder where visible, and the setting that moves it."""
+def require_all_free(wanted: tuple[Reservation, ...], port_offset: int = 0) -> None:
+    """Raise LocalFault that names every port which is taken, its holder where visible, and the setting that moves it.
+
+    ``port_offset`` is the one in force, so that the advice is another.
+    """
     findings: dict[str, str] = {}
     for reservation in wanted:
         try:
@@ -71,9 +74,10 @@ def require_all_free(wanted: tuple[Reservation, ...]) -> None:
             findings.setdefault(reservation.variable, fault.finding)
     if findings:
         names = ", ".join(findings)
+        other = (port_offset + 1000) % 40_000
         raise LocalFault(
             " ".join(findings.values()),
-            f"Stop what holds it, set {names} to a free port, or move all ports with DEPESCHE_PORT_OFFSET=1000.",
+            f"Stop what holds it, set {names} to a free port, or move all ports with DEPESCHE_PORT_OFFSET={other}.",
         )
 
 
