@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
+from depesche.analytics.log import meters
 from depesche.analytics.store.client import StoreClient, StoreRefusedError
 from depesche.analytics.store.offsets import Place
 from depesche.analytics.store.rows import ROW_FAULTS, EventRows, Keys
@@ -146,6 +147,7 @@ async def _insert(client: StoreClient, block: Block, prepare: Callable[[Sequence
             return [Poison(block.items[0], fault)]
         parts = [part for half in _halves(block.items) for part in prepare(half)[0] if part.table == block.table]
         return [one for part in parts for one in await _insert(client, part, prepare)]
+    meters.count("mail_sink_rows_total", block.rows.num_rows, table=block.table)
     return []
 
 

@@ -20,7 +20,9 @@ from typing import TypeVar
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.structs import ConsumerRecord
 
+from depesche.analytics.log import meters
 from depesche.analytics.log.client import MAX_RECORD, full_name, group_consumer, producer
 from depesche.analytics.store.batch import Item, Poison, event_blocks, letter_blocks, spans, write
 from depesche.analytics.store.client import StoreClient
@@ -89,6 +91,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self._held: list[Item] = []
         self._unplaced: set[TopicPartition] = set()
         self._unnoted: dict[Place, int] = {}
+        self._oldest = 0
         self._noted_at = 0.0
         self._moved_at = 0.0
         self._pace = FlushPace(settings.clickhouse.flush_seconds)
@@ -146,11 +149,12 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._note(consumer)
             await self._check_progress(consumer, now)
 
-    def _take(self, fetched: dict[TopicPartition, list[object]]) -> int:
+    def _take(self, fetched: dict[TopicPartition, list[ConsumerRecord]]) -> int:
         before = len(self._held)
         for partition, records in fetched.items():
+            self._oldest = min(self._oldest, records[0].timestamp) if self._held else records[0].timestamp
             topic = self._names[partition.topic]
-            self._held += [Item(topic, record) for record in records]  # type: ignore[arg-type]
+            self._held += [Item(topic, record) for record in records]
         return len(self._held) - before
 
     async def _flush(self, consumer: AIOKafkaConsumer) -> None:
@@ -170,6 +174,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             self._unnoted[place] = last + 1
         self.tally.records += len(items)
         self.tally.flushes += 1
+        meters.gauge("mail_sink_lag_seconds", max(self._clock() - self._oldest, 0) / 1000)
         ended = time.monotonic()
         self._pace.flushed(ended, ended - started)
         if ended - self._noted_at >= _NOTE_SECONDS:
@@ -254,6 +259,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         log.error("record_buried", stage=letter.stage, topic=letter.topic, offset=letter.offset, cause=letter.cause)
         await self._producer.send_and_wait(full_name(self._settings.kafka, DEAD.name), encode(letter), partition=0)
         self.tally.buried += 1
+        meters.count("mail_dead_letters_total", stage=GROUP)
 
 
 def dead_letter(poison: Poison, now: int) -> DeadLetter:
