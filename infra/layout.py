@@ -65,6 +65,16 @@ def processes(settings: Settings) -> tuple[Process, ...]:
     return tuple(found)
 
 
+def metrics_port(settings: Settings, process: str) -> int:
+    """The port on which a process shows its numbers to Prometheus; 0: on none.
+
+    A process that the layout does not name has the first port.
+    """
+    names = [entry.partition("=")[0] for entry in settings.layout]
+    place = names.index(process) if process in names else 0
+    return settings.metrics_port + place if settings.metrics_port else 0
+
+
 def check_names(services: tuple[str, ...]) -> None:
     """Raise SetupError unless every name is a service."""
     for service in services:

@@ -28,14 +28,14 @@ PREFIX = "DEPESCHE_"
 SETTINGS_FILE = "depesche.toml"
 #: Under home: the password that ``depesche up`` makes for the embedded engine.
 CLICKHOUSE_PASSWORD_FILE = Path("keys", "clickhouse-password")
-#: Variables with our prefix that are not settings: the settings file, crash points, the profiler, the command's own.
-OTHER_VARIABLES = (
-    "DEPESCHE_CONFIG",
-    "DEPESCHE_CRASHPOINT",
-    "DEPESCHE_PROFILE",
-    "DEPESCHE_API_KEY",
-    "DEPESCHE_TENANT",
-)
+#: Variables with our prefix that are not settings.
+OTHER_VARIABLES: Mapping[str, str] = {
+    "DEPESCHE_CONFIG": "The settings file; default: depesche.toml in the home directory.",
+    "DEPESCHE_PROFILE": "Directory into which each process writes NAME.pstats when it ends.",
+    "DEPESCHE_CRASHPOINT": "Where a process shall die; see crash points below.",
+    "DEPESCHE_API_KEY": "Key that `depesche send` uses; default: the demo's.",
+    "DEPESCHE_TENANT": "Customer number that commands mean when none is given; default: the demo's.",
+}
 #: A port of somebody else's machines does not move with ours.
 _NOT_OUR_PORTS = ("deliver.port",)
 

@@ -12,13 +12,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
+import prometheus_client
 import setproctitle
 import structlog
 
 from depesche.infra import log
 from depesche.infra.assemble import assemble
 from depesche.infra.host import EXIT_FAILED, EXIT_SETUP, RunFile, host
-from depesche.infra.layout import check_names
+from depesche.infra.layout import check_names, metrics_port
 from depesche.infra.load import Loaded, load, profile_directory
 from depesche.infra.local.fault import LocalFault
 from depesche.schemas.errors import DepescheError, SetupError
@@ -52,6 +53,7 @@ def serve(process: str, services: Sequence[str], loaded: Loaded) -> int:
     profile = profile_directory()
     logger.info("process starts", services=list(services))
     try:
+        _show_numbers(metrics_port(settings, process))
         return host(build, RunFile.of(settings.home, process), profile / f"{process}.pstats" if profile else None)
     except (SetupError, LocalFault) as fault:
         logger.error("process cannot start", reason=str(fault))
@@ -59,6 +61,12 @@ def serve(process: str, services: Sequence[str], loaded: Loaded) -> int:
     except (DepescheError, OSError) as fault:
         logger.error("process cannot start", reason=str(fault) or type(fault).__name__)
         return EXIT_FAILED
+
+
+def _show_numbers(port: int) -> None:
+    """Let Prometheus on this machine ask for this process's numbers; raises OSError when the port is taken."""
+    if port:
+        prometheus_client.start_http_server(port, "127.0.0.1")
 
 
 def end_with_parent(parent: int) -> None:

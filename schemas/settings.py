@@ -25,7 +25,7 @@ class KafkaSettings(Part):
     )
     port: Port = Field(19092, description="Port of the embedded broker.")
     controller_port: Port = Field(19093, description="Controller port of the embedded broker.")
-    heap: str = Field("512m", description="Heap of the embedded broker.")
+    heap: str = Field("512m", pattern=r"^[1-9][0-9]*[mg]$", description="Heap of the embedded broker, as 512m or 2g.")
     security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How to speak to an outside cluster."
     )
@@ -189,7 +189,10 @@ class Settings(Part):
     master_key_file: Path | None = Field(
         None, description="File with the 32-byte master key; empty: keys/master under home, made on first start."
     )
-    metrics_port: Port = Field(0, description="First port for Prometheus metrics of the processes; 0: off.")
+    metrics_port: Port = Field(
+        0,
+        description="First port for Prometheus metrics on the loopback, one per process in the order of layout; 0: off.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
     layout: tuple[str, ...] = Field(
         (

@@ -119,5 +119,5 @@ async def partition_counts(settings: Settings, *wanted: Topic) -> dict[str, int]
     counts = {entry["topic"]: len(entry["partitions"]) for entry in described if not entry["error_code"]}
     missing = [topic.name for topic in wanted if full_name(settings.kafka, topic.name) not in counts]
     if missing:
-        raise SetupError(f"The log has no topic {', '.join(missing)}", fix="Run: depesche topics create")
+        raise SetupError(f"The log has no topic {', '.join(missing)}", fix="Run `depesche topics --create`.")
     return {topic.name: counts[full_name(settings.kafka, topic.name)] for topic in wanted}

@@ -17,7 +17,7 @@ class Door(StrEnum):
     SMTP = "smtp"
 
 
-ID = Annotated[str, typer.Argument(help="Account id, as `depesche account list` shows it.")]
+ID = Annotated[str, typer.Argument(metavar="ID", help="Account id, as `depesche account list` shows it.")]
 CUSTOMER = Annotated[
     str, typer.Option("--customer", "-c", help="Customer number; default: DEPESCHE_TENANT or the demo.")
 ]

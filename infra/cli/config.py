@@ -51,7 +51,7 @@ def reference(
     check: Annotated[bool, typer.Option("--check", help="Only say whether that page is current.")] = False,
     json: JSON = False,
 ) -> None:
-    """Explain every setting, topic, event, error, metric and crash point; the page is made from the sources."""
+    """Explain every command, setting, topic, event, error, metric and crash point; the page is made from the sources."""
     from depesche.infra.load import load
     from depesche.infra.reference import describe, page, page_file
 

@@ -19,7 +19,9 @@ from depesche.schemas.settings import Settings
 if TYPE_CHECKING:
     from depesche.infra.local.sink.mailbox import StoredMail
 
-ID = Annotated[str, typer.Argument(help="Id of a mail, as `depesche inbox` shows it; default: the newest.")]
+ID = Annotated[
+    str, typer.Argument(metavar="ID", help="Id of a mail, as `depesche inbox` shows it; default: the newest.")
+]
 
 
 def add_to(app: typer.Typer) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from depesche.infra.cli.terminal import JSON, write_pairs
 
-ID = Annotated[str, typer.Argument(help="Key id, as `depesche key list` shows it.")]
+ID = Annotated[str, typer.Argument(metavar="ID", help="Key id, as `depesche key list` shows it.")]
 CUSTOMER = Annotated[
     str, typer.Option("--customer", "-c", help="Customer number; default: DEPESCHE_TENANT or the demo.")
 ]

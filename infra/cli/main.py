@@ -24,6 +24,7 @@ from depesche.infra.cli import (
     running,
     sending,
     services,
+    tables,
     topics,
 )
 from depesche.infra.cli.terminal import explain
@@ -62,6 +63,7 @@ def build() -> typer.Typer:
         domain,
         key,
         topics,
+        tables,
         config,
     ):
         noun.add_to(app)

@@ -50,7 +50,7 @@ async def tables(case: Case) -> list[Finding]:
         pending = await migrate.plan(client)
     if pending:
         names = ", ".join(map(str, pending))
-        return [fail(f"The store's tables lack {names}.", "Start `depesche up` again; it runs the missing steps.")]
+        return [fail(f"The store's tables lack {names}.", "depesche tables --apply")]
     return [ok(f"The store's tables are up to date (step {len(migrate.steps())}).")]
 
 

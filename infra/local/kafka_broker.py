@@ -28,16 +28,17 @@ CLEAN_EXIT_CODES = (0, 143)
 OFFSETS_RETENTION_MINUTES = 60 * 24 * 90
 """A consumer that stood still for this long starts anew; 90 days outlast every topic whose loss would matter."""
 
-_HEAP = ("-Xms256m", "-Xmx512m")
 # The first compiler stage only: half the CPU of a cold start and 150 MB less, at the throughput one machine needs.
 _JVM = (
-    *_HEAP,
     "-XX:TieredStopAtLevel=1",
     "-XX:+ExitOnOutOfMemoryError",
     "-Djava.awt.headless=true",
     # Kafka and its compression libraries use what Java 25 warns of; the warnings would look like faults of ours.
     "--sun-misc-unsafe-memory-access=allow",
     "--enable-native-access=ALL-UNNAMED",
+    # Java 25.0.2 mixes up two of the adapters that it stores and warns of it at each start; it makes them in no time.
+    "-XX:+UnlockDiagnosticVMOptions",
+    "-XX:-AOTAdapterCaching",
 )
 _PROBE_SECONDS = 0.05
 _WAIT_FOR_STOP_SECONDS = 5.0
@@ -48,7 +49,8 @@ class KafkaBroker:
     """Where one embedded broker lives and listens.
 
     `jars`: the directory given to `kafka_jars.fetch`. `directory`: all of the broker's own state. `host`: an address
-    of the loopback. `port` takes clients, `controller_port` is the broker's own (KRaft).
+    of the loopback. `port` takes clients, `controller_port` is the broker's own (KRaft). `heap` is the most memory that
+    Java's objects may take, as Java writes it.
     """
 
     jars: Path
@@ -56,6 +58,7 @@ class KafkaBroker:
     host: str = "127.0.0.1"
     port: int = 9092
     controller_port: int = 9093
+    heap: str = "512m"
 
     @property
     def bootstrap_servers(self) -> str:
@@ -117,7 +120,7 @@ class KafkaBroker:
             "org.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer": "info",
         }
         return [
-            *java_command(self.jars),
+            *java_command(self.jars, self.heap),
             f"-XX:ErrorFile={self.directory}/java-crash-%p.log",
             *(f"-D{name}={value}" for name, value in java_properties.items()),
             "kafka.Kafka",
@@ -236,10 +239,10 @@ class KafkaBroker:
         configuration.unlink()
 
 
-def java_command(jars: Path) -> list[str]:
+def java_command(jars: Path, heap: str) -> list[str]:
     """Return Java with the broker's options and class path (jars not checked here), without a main class."""
     lock = kafka_jars.read_lock()
-    return [str(_java()), *_JVM, "-cp", _joined([jars / "lib" / jar.name for jar in lock.jars])]
+    return [str(_java()), f"-Xmx{heap}", *_JVM, "-cp", _joined([jars / "lib" / jar.name for jar in lock.jars])]
 
 
 def _java() -> Path:

@@ -27,8 +27,9 @@ _READY_SECONDS = 90.0
 def kafka(settings: Settings) -> KafkaBroker:
     """The embedded broker of this home."""
     directory = settings.home / "kafka"
+    own = settings.kafka
     return KafkaBroker(
-        directory, directory / "broker", port=settings.kafka.port, controller_port=settings.kafka.controller_port
+        directory, directory / "broker", port=own.port, controller_port=own.controller_port, heap=own.heap
     )
 
 

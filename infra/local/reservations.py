@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from depesche.infra.layout import metrics_port, processes
 from depesche.infra.load import PREFIX
 from depesche.infra.local.fault import LocalFault
 from depesche.infra.local.ports import require_free
@@ -47,6 +48,10 @@ def _all(settings: Settings, *, with_postfix: bool, with_clamd: bool) -> Iterato
     yield Reservation(settings.smtp.host, settings.smtp.port, "the SMTP door", "smtp.port")
     yield Reservation(settings.smtp.host, settings.smtp.tls_port, "the SMTP door with TLS", "smtp.tls_port")
     yield Reservation(settings.smtp.host, settings.smtp.relay_port, "the SMTP door for relays", "smtp.relay_port")
+    if settings.metrics_port:
+        for process in processes(settings):
+            port = metrics_port(settings, process.name)
+            yield Reservation(loopback, port, f"the numbers of {process.name}", "metrics_port")
     if with_clamd:
         yield Reservation(loopback, settings.scan.clamd_port, "ClamAV", "scan.clamd_port")
     if settings.sandbox.enabled:
