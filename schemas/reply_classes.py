@@ -22,7 +22,7 @@ class Kind(StrEnum):
     BLOCK = "block"
     """We or our mail are refused; the address may be fine, the sender must change something."""
     COMPLAINT = "complaint"
-    """The recipient does not want this mail."""
+    """Somebody complains: the recipient about the mail, or a receiver about its authentication; the class says which."""
     NOT_A_BOUNCE = "not_a_bounce"
     """Nothing follows."""
 
@@ -182,7 +182,7 @@ CLASS_MEANING: Final[dict[ReplyClass, ClassMeaning]] = {
         "Der Empfänger sagt, die Mail sei kein Spam.",
     ),
     ReplyClass.AUTH_REPORT: ClassMeaning(
-        Kind.NOT_A_BOUNCE,
+        Kind.COMPLAINT,
         "A report about SPF, DKIM or DMARC, not about a recipient.",
         "Ein Bericht über SPF, DKIM oder DMARC, nicht über einen Empfänger.",
     ),

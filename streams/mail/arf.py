@@ -21,7 +21,7 @@ from depesche.streams.mail.patterns import pattern
 from depesche.streams.mail.returns.addresses import bare_address, find_addresses, is_masked
 from depesche.streams.mail.returns.report import Action, Reply, Report, Returned, Source, verdict
 
-MAX_RECIPIENTS: Final = 1_000
+MAX_RECIPIENTS: Final = 100
 """Recipients of one report that are read."""
 
 _FEEDBACK_FIELD = pattern(r"(?m)^[ \t]*feedback-type[ \t]*:")
@@ -31,7 +31,7 @@ _COMPLAINT_SUBJECT = pattern(
 _UNSUBSCRIBE = pattern(
     r"\W*(?:please )?(?:unsubscribe|un-subscribe|remove me|opt[- ]?out|abmelden|abbestellen)\W*(?:me)?\W*"
 )
-_SUPPRESSING: Final = frozenset({"abuse", "opt-out", "opt-out-list", "complaint", "fraud"})
+_SUPPRESSING: Final = frozenset({"abuse", "complaint", "opt-out", "opt-out-list"})
 _MEANS: Final = {
     "abuse": ReplyClass.COMPLAINT,
     "complaint": ReplyClass.COMPLAINT,
@@ -48,7 +48,7 @@ _KNOWN: Final = frozenset(
     {"feedback-type", "user-agent", "version", "original-mail-from", "original-rcpt-to", "source-ip", "arrival-date"}
     | {"received-date", "reporting-mta", "reported-domain", "reported-uri", "authentication-results"}
 )
-_RECIPIENT_HEADERS: Final = ("x-hmxmroriginalrecipient", "x-original-recipient", "x-original-to", "delivered-to", "to")
+_RECIPIENT_HEADERS: Final = ("x-hmxmroriginalrecipient", "x-original-recipient", "to", "x-original-to", "delivered-to")
 
 
 @dataclass(frozen=True, slots=True)

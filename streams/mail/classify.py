@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from depesche.schemas.errors import SetupError
-from depesche.schemas.reply_classes import CLASS_MEANING, Kind, ReplyClass
+from depesche.schemas.reply_classes import CLASS_MEANING, HARD_CLASSES, Kind, ReplyClass
 from depesche.streams.mail.patterns import Match, Pattern, pattern
 
 MAX_WORDS: Final = 2_048
@@ -27,6 +27,8 @@ _REPEATED_CODE = pattern(r"(?:^|\s)([245]\d\d)[ -]+(?:#?[245]\.\d{1,3}\.\d{1,3}(
 _BARE_CODE = pattern(r"(^|\s)\(?#?[245]\.\d{1,3}\.\d{1,3}\)?(\s|:|$)")
 _BLANK = pattern(r"[\s\x{00a0}]+")
 _ENHANCED = pattern(r"([245])\.(\d{1,3})\.(\d{1,3})")
+_BEFORE_THE_RECIPIENT: Final = frozenset({"banner", "ehlo", "starttls", "mail"})
+"""Steps at which no host has heard the recipient's name, so that its words cannot be about the recipient."""
 _TAKEN, _REFUSED_FOR_GOOD = 2, 5
 
 
@@ -52,7 +54,8 @@ class Classified:
         reply_class: why.
         kind: what follows.
         rule: what it was read from, as ``words:mailbox-full``, ``enhanced:5.1.1``, ``code:552``, ``phase:mail`` or ``none``.
-        suppress: whether this answer alone shows the address to be dead: a hard class, and not said as a temporary matter.
+        suppress: whether this answer alone shows the address to be dead: a hard class, said in clear words or by a telling
+            enhanced code, and not as a temporary matter.
         basis: how firm the reading is.
     """
 
@@ -116,7 +119,9 @@ class ReplyRules:
         situation = {"provider": provider, "code": str(code), "enhanced": enhanced, "phase": phase}
         by_code = self._by_code(code, enhanced, phase)
         for rule in self.rules if words else ():
-            if rule.matches(words, situation):
+            if rule.matches(words, situation) and not (
+                phase in _BEFORE_THE_RECIPIENT and rule.reply_class in HARD_CLASSES
+            ):
                 if rule.vague and by_code.basis >= Basis.ENHANCED:
                     return by_code
                 basis = Basis.VAGUE if rule.vague else Basis.WORDS
@@ -181,7 +186,8 @@ def _verdict(found: ReplyClass, rule: str, basis: Basis, code: int, enhanced: st
     kind = CLASS_MEANING[found].kind
     # A temporary refusal is the far side's own doubt: a directory that was down has said "user unknown" more than once.
     temporary = code // 100 == 4 or (not code and enhanced.startswith("4."))
-    return Classified(found, kind, rule, kind is Kind.HARD and not temporary, basis)
+    firm = basis >= Basis.ENHANCED
+    return Classified(found, kind, rule, kind is Kind.HARD and firm and not temporary, basis)
 
 
 def _rule(entry: Mapping[str, Any]) -> Rule:

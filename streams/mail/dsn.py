@@ -15,8 +15,10 @@ from depesche.streams.mail.patterns import pattern
 from depesche.streams.mail.returns.addresses import bare_address
 from depesche.streams.mail.returns.report import Action, Returned
 
-MAX_RECIPIENTS: Final = 1_000
-"""Recipients of one report that are read."""
+MAX_RECIPIENTS: Final = 100
+"""Recipients of one report that are read. Our own mail has one recipient in each transaction."""
+MAX_PROSE: Final = 64 * 1024
+"""Characters of the words for people that are read."""
 
 _FIELD = pattern(r"([a-z][a-z0-9-]{1,60})\s?:(?:\s*(.*))?")
 _QUOTE = pattern(r"^(?:[>|] ?)+")
@@ -42,6 +44,8 @@ _ACTIONS: Final = {
 }
 HUMAN_TYPES: Final = ("text/plain", "text/html")
 STATUS_TYPES: Final = ("message/delivery-status", "message/global-delivery-status")
+RECEIPT_TYPE: Final = "message/disposition-notification"
+"""A receipt (RFC 8098); some systems refuse a mail in this form."""
 RETURNED_TYPES: Final = (
     "message/rfc822",
     "message/global",
@@ -79,8 +83,10 @@ class RecipientStatus:
 
     @property
     def recipient(self) -> str:
-        """The address this is about: the final one, and where that is none, the original one."""
-        return self.final_recipient or self.original_recipient
+        """The address this is about: the final one; the original one where that is none or a name of an inner host."""
+        if "." in self.final_recipient.rpartition("@")[2]:
+            return self.final_recipient
+        return self.original_recipient or self.final_recipient
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +146,7 @@ def human_text(letter: Part) -> str:
         elif part.type == "text/html":
             marked_up.append(part.text)
     text = "\n".join(plain)
-    return text if text.strip() else "\n".join(marked_up)
+    return (text if text.strip() else "\n".join(marked_up))[:MAX_PROSE]
 
 
 def returned_headers(letter: Part) -> Returned:
@@ -185,7 +191,8 @@ def _unquoted(lines: Iterable[str]) -> Iterator[str]:
 
 def _close(block: dict[str, str], about: dict[str, str], recipients: list[dict[str, str]]) -> None:
     """Put a finished block where it belongs: about one recipient, or about the whole mail."""
-    if "final-recipient" in block or "original-recipient" in block or ("action" in block and "status" in block):
+    says_what = _action(block.get("action", "")) is not None and _STATUS.match(block.get("status", "")) is not None
+    if "final-recipient" in block or "original-recipient" in block or says_what:
         recipients.append({name: value for name, value in block.items() if name in _RECIPIENT_FIELDS})
     for name, value in block.items():
         if name not in _RECIPIENT_FIELDS:

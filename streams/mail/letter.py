@@ -18,7 +18,7 @@ from depesche.streams.mail.patterns import Match, pattern
 
 MAX_BYTES: Final = 1 << 20
 """Bytes of a mail that are read; a bounce says what it has to say long before."""
-MAX_TEXT: Final = 64 * 1024
+MAX_TEXT: Final = 256 * 1024
 """Characters of the text of one part that are read."""
 _MAX_DEPTH: Final = 8
 _MAX_PARTS: Final = 64
@@ -35,7 +35,10 @@ _UNSEEN = pattern(r"(?s)<(?:style|script|head|title)\b.*?</(?:style|script|head|
 _BREAK = pattern(r"</?(?:br|p|div|tr|table|li|ul|ol|h[1-6]|td|th|blockquote|pre|hr)\b[^>]*>")
 _TAG = pattern(r"<(?:/?[a-z][^>@]*|![^>]*)>")
 _HUGE_REFERENCE = pattern(r"&#x?[0-9a-f]{8,};?")
-_NO_TEXT = pattern(r"[\x{0}-\x{8}\x{b}\x{c}\x{e}-\x{1f}\x{7f}\x{200b}-\x{200f}\x{feff}]")
+_NO_TEXT: Final = dict.fromkeys(
+    [*range(0, 9), 0xB, 0xC, *range(0xE, 0x20), 0x7F, *range(0x200B, 0x2010), 0xFEFF], None
+) | {0xA0: " "}
+"""Characters that are not read: controls and those without width; a no-break space is a space."""
 _CODEC = {
     "unicode-1-1-utf-7": "utf-7",
     "ks_c_5601-1987": "cp949",
@@ -97,7 +100,7 @@ class Part:
         text = decode(self.content, self.parameter("charset"))
         if self.type == "text/html":
             text = html_text(text)
-        return _NO_TEXT.sub("", text.replace("\u00a0", " "))[:MAX_TEXT]
+        return text[:MAX_TEXT].translate(_NO_TEXT)
 
     def walk(self) -> Iterator[Part]:
         """This part and all below it, in order; mails inside the mail are not entered."""

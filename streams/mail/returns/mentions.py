@@ -16,7 +16,7 @@ from depesche.streams.mail.returns.addresses import ADDRESS, find_addresses
 from depesche.streams.mail.returns.phrases import phrases
 from depesche.streams.mail.returns.prose import Prose
 
-MAX_RECIPIENTS: Final = 200
+MAX_RECIPIENTS: Final = 100
 """Recipients of one text that are read."""
 _MAX_LINES: Final = 15
 _OFFICES: Final = frozenset(
@@ -25,7 +25,7 @@ _OFFICES: Final = frozenset(
 _BEFORE: Final = 5
 
 _MARKER = pattern(
-    r"""[\s>*•·|=#–—~-]*(?:\d+[.)] )?([^<>@"\n]{0,80}?[\s:;(\['>*=-])??(?:\[?smtp:|mailto:|rfc822[;:]\s*|<|\(|'|\[|")*"""
+    r"""[\s>*•·|=#–—~-]*(?:\d+[.)] )?([^<>@"\n]{0,80}?[\s:;(\['>*=-])??(?:\[?smtp[:=]|mailto:|rfc822[;:]\s*|<|\(|'|\[|")*"""
     rf"""({ADDRESS})[>\])"'*]*(.*)"""
 )
 _COMMAND = pattern(rf"""(?:>>>|<<<|sent|->|command:?|c:)?.*\brcpt to ?: ?<?({ADDRESS})>?.*""")
@@ -38,6 +38,8 @@ _TAIL = pattern(
     r"\s*$|\s*[:;,(\[.!=→-].*|\s+(?:on |was |is |has |could |cannot |does |not |rejected |failed |unknown |[A-Z(\[\d<]).*"
 )
 _SENTENCE_END = pattern(r".*[:.;,!?)>\]=*_~#|-]\s*$")
+_DERIVED = pattern(r"(?:generated|expanded|forwarded|derived) (?:from|by|to)|original(?:ly)? (?:addressed|sent) to")
+_ALONE = pattern(rf"""\s*(?:<{ADDRESS}>|"{ADDRESS}"|'{ADDRESS}')\W*""")
 _WROTE = pattern(r"\s*(?:wrote|schrieb|a écrit|escribió|said)\b.*")
 
 
@@ -46,7 +48,7 @@ class Strength:
 
     MARKER = 40
     COMMAND = 30
-    CODE_LINE = 25
+    CODE_LINE = 30
     SENTENCE = 20
     SUMMARY = 15
     ANYWHERE = 10
@@ -109,7 +111,9 @@ def _lines(lines: tuple[str, ...]) -> Iterator[Mention]:
             if phrases().closings.search(line) is not None:
                 break
             rest.append(line.strip())
-        yield Mention(address, strength, "\n".join(rest).rstrip(), "\n".join(_before(lines, marks, index)))
+        # Only where nothing is said behind the address may the reason stand in front of it.
+        before = [] if any(rest[1:]) else _before(lines, marks, index)
+        yield Mention(address, strength, "\n".join(rest).rstrip(), "\n".join(before))
 
 
 def _before(lines: tuple[str, ...], marks: list[tuple[str, int] | None], index: int) -> list[str]:
@@ -138,6 +142,8 @@ def _mark(lines: tuple[str, ...], index: int) -> tuple[str, int] | None:
 
 def _labelled(match: Match) -> tuple[str, int] | None:
     label = match[1].strip()
+    if _DERIVED.search(label) is not None:
+        return match[2], Strength.SENTENCE
     if phrases().strangers.search(label) is not None:
         return None
     if label.strip(": ").lower() in ("to", "an", "para", "a", "à"):
@@ -150,7 +156,12 @@ def _unlabelled(lines: tuple[str, ...], index: int, match: Match) -> tuple[str, 
         return None
     before = next((line.strip() for line in reversed(lines[max(0, index - 4) : index]) if line.strip()), "")
     # An address that begins a line only because a sentence was broken there is not a mark.
-    broken = before and not _SENTENCE_END.fullmatch(before) and next(find_addresses(before), "") == ""
+    broken = (
+        before
+        and _ALONE.fullmatch(lines[index]) is None
+        and not _SENTENCE_END.fullmatch(before)
+        and next(find_addresses(before), "") == ""
+    )
     return None if broken and phrases().failures.search(before) is None else (match[2], Strength.MARKER)
 
 

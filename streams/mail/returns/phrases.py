@@ -17,6 +17,7 @@ class Phrases:
     daemons: Pattern
     subjects: Pattern
     failures: Pattern
+    refusals: Pattern
     delays: Pattern
     deliveries: Pattern
     separators: Pattern

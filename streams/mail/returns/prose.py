@@ -96,12 +96,17 @@ def _unquote(lines: list[str]) -> list[str]:
 
 def _end(lines: list[str]) -> int:
     """The line at which our own mail begins."""
-    position, blank = 0, True
+    position, blank, named = 0, True, False
     while position < len(lines):
         line = lines[position]
         if blank and (_MBOX.fullmatch(line) or _is_returned(_block(lines, position, len(lines))[1])):
             return position
-        if line.strip() and phrases().separators.search(line) is not None and _rest_is_ours(lines, position + 1):
+        named = named or "@" in line
+        if (
+            line.strip()
+            and phrases().separators.search(line) is not None
+            and (named or _rest_is_ours(lines, position + 1))
+        ):
             return position + 1
         blank = not line.strip() or not any(char.isalnum() for char in line) or line.rstrip().endswith(":")
         position += 1

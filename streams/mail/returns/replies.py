@@ -12,8 +12,8 @@ MAX_REPLY: Final = 2_000
 """Characters of a reply that are kept."""
 
 _ENHANCED = pattern(r"(?:^|[\s(#\[:\"'<=-])([245]\.\d{1,3}\.\d{1,3})(?:$|[\s)\]:;,\"'>/-]|\.(?:\s|$))")
-_CODE = pattern(r"(?:^|[\s(\[:;\"'<=#])([245]\d\d)(?:$|[\s-]|[).:;,\]]\s|[-\s]?#?[245]\.\d\.)")
-_LEADING = pattern(r"\s*\(?#?([245]\d\d)(?:$|[\s:;,.-])")
+_CODE = pattern(r"(?:^|[\s(\[:;\"'<=#])([45][0-7]\d)(?:$|[\s-]|[).:;,\]]\s|[-\s]?#?[245]\.\d\.)")
+_LEADING = pattern(r"\s*\(?#?([245][0-7]\d)(?:$|[\s:;,.-])")
 _SPOKEN = pattern(
     r"(?s)(?:\bsaid:?|\bresponded(?: as follows| with)?:?|\breplied:?|\breturned(?: was)?:?|\breason:|\bresponse(?: was)?:"
     r"|\berror was:|\btalk to me:|\bfailed with:?|\banswered:?|\bserver(?: said| message)?:|<<<|\bfollowing error:?|\bmessage:"
@@ -25,53 +25,77 @@ _HOST = pattern(
     r"|\bhost:?\s+([\pL\pN-]+\.[\pL\pN.-]+)|(?:^|\s)([\pL\pN-]+\.[\pL\pN.-]+\pL) ?[\[(]\d"
     r"|\bserver ([\pL\pN-]+\.[\pL\pN.-]+\pL)"
 )
-_PHASES: Final = (
-    (
-        "dot",
-        pattern(
-            r"end of (?:data|message)|\[data_?(?:end|dot)\]|did not like our final data|after i sent the message|final dot"
+_PHASES: Final = tuple(
+    (phase, pattern("|".join(said)))
+    for phase, said in (
+        (
+            "dot",
+            (
+                r"end of (?:data|message)",
+                r"\[data_?(?:end|dot)\]",
+                "did not like our final data",
+                "after i sent the message",
+            ),
         ),
-    ),
-    (
-        "rcpt",
-        pattern(r"\brcpt[ _]?to\b|\[rcpt[ _]?to\]|:rcpt\b|does not like recipient|recipient command|rcpt command"),
-    ),
-    (
-        "mail",
-        pattern(
-            r"\bmail from ?(?:command|:|<)|\bmail from\b.{0,20}command|\[mail[ _]?from\]|:mail\b|does not like sender"
+        (
+            "rcpt",
+            (
+                r"\brcpt[ _]?to\b",
+                r"\[rcpt\]",
+                "rcpt command",
+                r"smtp:rcpt\b",
+                "not like recipient",
+                "recipient was rejected",
+            ),
         ),
-    ),
-    ("data", pattern(r"\bdata command|text command|pipelined data|:data\b|>>> data")),
-    (
-        "ehlo",
-        pattern(
-            r"\b(?:helo|ehlo)\b (?:command|handshake)|performing the (?:helo|ehlo)|after (?:helo|ehlo)|>>> (?:helo|ehlo)"
+        (
+            "mail",
+            (r"\bmail from ?(?:command|:|<)", r"\bmail from\b.{0,20}command", r"\[mail[ _]?from\]", r"smtp:mail\b"),
         ),
-    ),
-    ("starttls", pattern(r"starttls command|tls handshake")),
-    (
-        "banner",
-        pattern(
-            r"refused to talk to me|initial connection|connected to \S+ but greeting failed|initial greeting|greeting failed"
+        ("mail", ("does not like sender", "sender was rejected")),
+        ("data", (r"\bdata command", "text command", "pipelined data", r"smtp:data\b", ">>> data")),
+        (
+            "ehlo",
+            (
+                r"\b(?:helo|ehlo) (?:command|handshake)",
+                "after (?:helo|ehlo)",
+                ">>> (?:helo|ehlo)",
+                "my name was rejected",
+            ),
         ),
-    ),
-    ("connect", pattern(r"connect to |connect(?:ion)? (?:refused|timed)|could not connect|unable to connect")),
+        ("starttls", ("starttls command", "tls handshake")),
+        ("banner", ("refused to talk to me", "initial (?:connection|greeting)", "greeting failed")),
+        ("connect", ("connect to ", "connect(?:ion)? (?:refused|timed)", "(?:could not|unable to) connect")),
+    )
 )
+"""The commands a text can say were refused, the later ones first: a transcript holds the earlier ones too."""
+
+_QUOTED_REPLY = pattern(r"\berror ([245]\d\d[- ]+'.*)'")
+"""IronPort puts the far host's reply in quotes behind a name of its own ("Unknown address error") for the code."""
 
 
-def read_reply(text: str, *, enhanced: str = "", host: str = "") -> Reply:
+def read_reply(text: str, *, enhanced: str = "", host: str = "", phase: str = "") -> Reply:
     """A reply from text that is one, such as a Diagnostic-Code.
 
     Args:
         text: the words, with the codes somewhere in them.
         enhanced: what the report itself gives as status; the reply's own, more telling code comes before it.
         host: what the report itself gives as the far side.
+        phase: the command it answered, as far as the words around it tell.
     """
+    whole = text[: 4 * MAX_REPLY]
+    quoted = _QUOTED_REPLY.search(whole)
+    if quoted is not None:
+        text = quoted[1].replace("'", " ", 1)
+    elif _LEADING.match(whole) is None:
+        # "host x said: 550 no": the words are what the host said, not that it is a host that said it.
+        text = spoken(whole) or text
     own = best_enhanced(text)
     if own and not (own.endswith(".0.0") and enhanced and not enhanced.endswith(".0.0")):
         enhanced = own
-    return Reply(find_code(text), enhanced, text[:MAX_REPLY].strip(), find_phase(text), host or find_host(text))
+    return Reply(
+        find_code(text), enhanced, text[:MAX_REPLY].strip(), find_phase(whole) or phase, host or find_host(whole)
+    )
 
 
 def spoken(text: str) -> str:

@@ -32,6 +32,7 @@ class Source(StrEnum):
     PROSE = "prose"
     AUTO_REPLY = "auto_reply"
     UNSUBSCRIBE = "unsubscribe"
+    NOTICE = "notice"
 
 
 @dataclass(frozen=True, slots=True)

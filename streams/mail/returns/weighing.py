@@ -45,11 +45,17 @@ def weigh(answers: Iterable[Reply], near: Iterable[str], far: Iterable[str], act
     best: Weighed | None = None
     for reply, ceiling in _in_order(answers, near, far):
         said = _classified(reply)
+        if said.reply_class is ReplyClass.DELIVERED and action not in _TAKEN:
+            # An earlier step of the conversation, quoted along with the refusal.
+            continue
         found = Weighed(reply, replace(said, basis=min(said.basis, ceiling)))
         if best is None or found.verdict.basis > best.verdict.basis:
             best = found
         if best.verdict.basis >= Basis.WORDS:
             break
+    if best is not None and best.verdict.basis < Basis.ENHANCED:
+        # What was read from afar is no ground to give an address up.
+        best = Weighed(best.reply, replace(best.verdict, suppress=False))
     best = best or Weighed(Reply(), default_rules().classify(0, "", ""))
     return Weighed(best.reply, _for_action(best.verdict, action))
 
@@ -84,7 +90,8 @@ def _in_order(answers: Iterable[Reply], near: Iterable[str], far: Iterable[str])
         quoted = spoken(words)
         if quoted and quoted not in seen:
             seen.add(quoted)
-            yield read_reply(quoted, host=read_reply(words).host), Basis.WORDS
+            around = read_reply(words)
+            yield read_reply(quoted, host=around.host, phase=around.phase), Basis(min(ceiling + 1, Basis.WORDS))
         if words and words not in seen:
             seen.add(words)
             yield read_reply(words), ceiling
