@@ -23,6 +23,7 @@ from depesche.schemas.settings import Settings
 from depesche.schemas.topics import ATTEMPTS, OUTBOUND
 from depesche.streams.mail.attempt_memory import WINDOW, AttemptMemory, Known
 from depesche.streams.stages.attempt_log import AttemptLog
+from depesche.streams.stages.trail import stopped
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +63,7 @@ class AttemptRecall:
         """Disconnect."""
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
-            await consumer.stop()
+            await stopped(consumer)
 
     async def recall(self, numbers: Collection[int], writer: AttemptLog) -> dict[int, Recalled]:
         """What is known of each partition, complete up to now.

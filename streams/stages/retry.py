@@ -38,7 +38,7 @@ from depesche.streams.runner.stage import Record
 from depesche.streams.runner.tracker import Assignment
 from depesche.streams.runner.watchdog import LagWitness, Watchdog
 from depesche.streams.stages.pulse import Pulse
-from depesche.streams.stages.trail import header, written_since
+from depesche.streams.stages.trail import header, stopped, written_since
 
 log = structlog.get_logger(__name__)
 
@@ -107,7 +107,7 @@ class Retry(ConsumerRebalanceListener):  # type: ignore[misc]
                 async with asyncio.timeout(_STOP_SECONDS):
                     await self._acknowledged()
                     await self._commit()
-            await consumer.stop()
+            await stopped(consumer)
             await self._producer.stop()
 
     def _make_consumer(self) -> AIOKafkaConsumer:

@@ -7,20 +7,31 @@ record on its way, however long a stage was down.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from depesche.analytics.log.client import reader
 from depesche.schemas.settings import Settings
 
 _K = TypeVar("_K")
+_STOP_SECONDS = 3.0
 
 
 def header(record: ConsumerRecord[bytes | None, bytes | None], name: str) -> str:
     """The value of a header of ours, empty when the record has none."""
     return next((value.decode("utf-8", "replace") for key, value in record.headers if key == name), "")
+
+
+async def stopped(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer; one that cannot be stopped is left behind, because its connections end with the process."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_STOP_SECONDS):
+            await consumer.stop()
 
 
 async def written_since(
@@ -41,18 +52,20 @@ async def written_since(
     consumer = reader(settings, "depesche-trail")
     await consumer.start()
     try:
-        consumer.assign(list(partitions))
         begin = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
         end = await consumer.end_offsets(list(partitions))
         # None: nothing that young is there.
-        open_ = {p for p in partitions if begin.get(p) is not None and begin[p].offset < end[p]}
-        consumer.assign(list(open_))
-        for partition in open_:
-            consumer.seek(partition, begin[partition].offset)
-        while open_:
-            for records in (await consumer.getmany(*open_, timeout_ms=1000)).values():
+        open_ = {p: begin[p].offset for p in partitions if begin.get(p) is not None and begin[p].offset < end[p]}
+        if open_:
+            # Once and only once: the client cannot be stopped while it takes up another assignment.
+            consumer.assign(list(open_))
+        for partition, offset in open_.items():
+            consumer.seek(partition, offset)
+        left = set(open_)
+        while left:
+            for records in (await consumer.getmany(*left, timeout_ms=1000)).values():
                 found.update(key(record) for record in records)
-            open_ = {p for p in open_ if await consumer.position(p) < end[p]}
+            left = {p for p in left if await consumer.position(p) < end[p]}
     finally:
-        await consumer.stop()
+        await stopped(consumer)
     return found

@@ -39,7 +39,8 @@ from depesche.schemas.topics import ATTEMPTS, OUTBOUND, OUTCOMES, Topic, route_p
 from depesche.schemas.vocabulary import FINAL_TYPES
 from depesche.streams.mail.route import provider_of_domain, route_of
 from depesche.streams.stages.deliver import Deliver
-from depesche.streams.stages.retry import Retry
+from depesche.streams.stages.retry import SOURCE, Retry
+from depesche.streams.stages.trail import header
 
 MESSAGE = b"From: a@shop.test\r\nTo: x\r\nSubject: Hello\r\nMessage-ID: <%s@shop.test>\r\n\r\nHello\r\n.\r\nBye\r\n"
 SIGNATURE = b"DKIM-Signature: v=1; a=rsa-sha256; d=shop.test; s=d1;\r\n\tb=none\r\n"
@@ -194,10 +195,20 @@ class Outbox:
         ended = {(mark.unit_id, mark.attempt) for mark in await self.marks() if mark.phase is AttemptPhase.AMBIGUOUS}
         return Counter(unit for unit, _ in ended)
 
+    async def returned(self) -> list[tuple[str, MailUnit]]:
+        """What the ladder's keeper has brought back to mail.outbound: where each unit stood, and the unit."""
+        found = [record for record in await self.records(OUTBOUND) if header(record, SOURCE)]
+        return [(header(record, SOURCE), decode(MailUnit, record.value)) for record in found]
+
     def personal(self, event: MailEvent) -> Personal:
         """The personal fields of an event."""
         key = self.keyring.key(event.key_id)
         return decode(Personal, key.open(event.sealed_personal, b"event|" + event.event_id.encode()))
+
+    def recipient(self, unit: MailUnit) -> str:
+        """The recipient in a unit's envelope."""
+        key = self.keyring.key(unit.key_id)
+        return decode(UnitEnvelope, key.open(unit.sealed_envelope, b"unit|" + unit.unit_id.encode())).recipient
 
     async def all_final(self, seconds: float = 30, units: Iterable[MailUnit] | None = None) -> None:
         """Wait until every unit posted has its final event."""
