@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from depesche.analytics.queries import values
 from depesche.analytics.queries.grammar import Query, Term
 from depesche.analytics.queries.results import Event, Hit, Story
 from depesche.analytics.queries.scope import Question, Scope
-from depesche.analytics.queries.search import MAX_LIMIT, Search
+from depesche.analytics.queries.search import MAX_LIMIT, Place, Search
 from depesche.analytics.store.client import StoreClient
 from depesche.schemas.identity import job_of
 from depesche.schemas.service import Clock, now_ms
@@ -46,18 +47,23 @@ class Timeline:
             StoreUnavailableError: ClickHouse does not answer.
         """
         id_ = id_.strip()
-        named = values.job_id(id_) or values.unit_id(id_)
+        job, unit = values.job_id(id_), values.unit_id(id_)
         # An id tells the time; a story is told as long as its events are kept, however old.
-        since = values.time_of(named) if named else None
-        page = await self._search.find(scope, Query(Term("id", id_), since=since), limit)
-        hits = sorted(page.items, key=_in_order)
-        events = await self._events(scope, hits)
+        since = values.time_of(unit or job or "") if unit or job else None
+        finding = self._search.find(scope, Query(Term("id", id_), since=since), limit)
+        if unit:
+            # One unit's events need not wait for what else is known of it.
+            page, events = await asyncio.gather(finding, self._events(scope, [(values.time_of(unit), unit)]))
+            return [Story(hit, tuple(events.get(hit.unit_id, ()))) for hit in page.items]
+        hits = sorted((await finding).items, key=_in_order)
+        events = await self._events(scope, [(hit.accepted_at, hit.unit_id) for hit in hits])
         return [Story(hit, tuple(events.get(hit.unit_id, ()))) for hit in hits]
 
-    async def _events(self, scope: Scope, hits: Sequence[Hit]) -> dict[str, list[Event]]:
-        if not hits:
+    async def _events(self, scope: Scope, places: Sequence[Place]) -> dict[str, list[Event]]:
+        if not places:
             return {}
-        parameters = {"times": [hit.accepted_at for hit in hits], "units": [hit.unit_id for hit in hits]}
+        times, units = zip(*places, strict=True)
+        parameters = {"times": list(times), "units": list(units)}
         answer = await Question(scope, _STORY, parameters).ask(self._client)
         found: dict[str, list[Event]] = {}
         for row in answer.named():
