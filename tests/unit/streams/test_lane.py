@@ -1,0 +1,62 @@
+"""How long a unit may wait for its hosts, and how a lane backs off."""
+
+from types import SimpleNamespace
+from typing import cast
+
+from depesche.streams.stages.errand import Errand
+from depesche.streams.stages.lane import STILL_SECONDS, Lane
+from depesche.streams.wire.dns import Hosts
+
+ERRAND = cast(Errand, SimpleNamespace())
+
+
+def lane() -> Lane:
+    return Lane("mx", Hosts("example.org", "found"), 100.0)
+
+
+def test_an_empty_lane_makes_nobody_wait_however_long_it_was_empty() -> None:
+    made = lane()
+    made.add(ERRAND, 5000.0)
+    assert made.wait_expected(5000.0) < 1
+    assert not made.stands(5000.0)
+
+
+def test_a_lane_that_moves_keeps_its_units_and_one_that_stands_does_not() -> None:
+    made = lane()
+    made.add(ERRAND, 100.0)
+    made.under_way = 1
+    for number in range(50):
+        made.add(ERRAND, 100.0)
+        made.moved(100.0 + number * 0.01)
+    moving = made.wait_expected(100.5)
+    standing = made.wait_expected(100.5 + STILL_SECONDS + 10)
+    assert moving < 1
+    assert standing > 60
+    assert made.stands(100.5 + STILL_SECONDS + 10)
+
+
+def test_failures_close_the_lane_for_longer_and_longer_and_then_let_one_probe() -> None:
+    made = lane()
+    first = made.back_off(100.0, 1.0)
+    assert 12 <= first <= 18
+    assert made.closed(100.0 + first - 0.1)
+    assert not made.closed(100.0 + first + 0.1)
+    assert made.limit(200.0) == 1
+    assert [made.back_off(200.0, 1.0) for _ in range(12)][-1] <= 720
+    made.moved(300.0)
+    assert made.limit(300.0) > 100
+
+
+def test_a_refused_connection_beside_others_lowers_the_number_for_a_minute() -> None:
+    made = lane()
+    made.refused_one_more(5, 100.0)
+    assert made.limit(100.0) == 5
+    assert made.limit(161.0) > 100
+    assert not made.closed(100.0)
+
+
+def test_a_lane_is_forgotten_only_when_nothing_needs_to_be_remembered() -> None:
+    made = lane()
+    made.back_off(100.0, 1.0)
+    assert not made.forgettable(101.0)
+    assert made.forgettable(1000.0)
