@@ -36,9 +36,6 @@ _JVM = (
     # Kafka and its compression libraries use what Java 25 warns of; the warnings would look like faults of ours.
     "--sun-misc-unsafe-memory-access=allow",
     "--enable-native-access=ALL-UNNAMED",
-    # Java 25.0.2 mixes up two of the adapters that it stores and warns of it at each start; it makes them in no time.
-    "-XX:+UnlockDiagnosticVMOptions",
-    "-XX:-AOTAdapterCaching",
 )
 _PROBE_SECONDS = 0.05
 _WAIT_FOR_STOP_SECONDS = 5.0

@@ -139,7 +139,7 @@ def test_records_without_identity_are_never_formatted_over(own_broker: KafkaBrok
     partition = own_broker.data / "mail.jobs-0"
     partition.mkdir(parents=True)
     (partition / "00000000000000000000.log").write_bytes(b"a record")
-    with pytest.raises(LocalFault, match="holds records but its meta.properties is missing"):
+    with pytest.raises(LocalFault, match=r"holds records but its meta\.properties is missing"):
         own_broker.prepare()
     assert (partition / "00000000000000000000.log").read_bytes() == b"a record"
 
