@@ -13,7 +13,7 @@ from pathlib import Path
 from depesche.analytics.archive.keyring import Keyring
 from depesche.analytics.archive.reader import ArchiveReader
 from depesche.analytics.audit import far_side, store_side
-from depesche.analytics.audit.checks import GRACE_MS, Auditor
+from depesche.analytics.audit.checks import GRACE_MS, Auditor, Books
 from depesche.analytics.audit.content import ContentIndex
 from depesche.analytics.audit.extent import IN_ORDER, Extent, LogReader, Progress
 from depesche.analytics.audit.ledger import Ledger, Options, Side
@@ -84,14 +84,19 @@ async def run_audit(
             ledger.begin(part, parts)
             await _read(log, extent, ledger, progress, (part, parts))
             auditor.settle(ledger, keep_copies=sink_log is not None)
-    side, books = ledger.side, auditor.books
-    _unburied(side, findings, started)
-    store_side.compare(found, books, side, since, findings)
+    _unburied(ledger.side, findings, started)
+    store_side.compare(found, auditor.books, ledger.side, since, findings)
     if sink_log is not None:
-        await asyncio.to_thread(far_side.compare, sink_log, books, side, findings, started)
+        await asyncio.to_thread(far_side.compare, sink_log, auditor.books, ledger.side, findings, started)
+    return _report(ledger.side, auditor.books, findings, content, (started, clock()), settled=found.settled)
+
+
+def _report(
+    side: Side, books: Books, findings: Findings, content: ContentIndex, times: tuple[int, int], *, settled: bool
+) -> AuditReport:
     return AuditReport(
-        started_at=started,
-        finished_at=clock(),
+        started_at=times[0],
+        finished_at=times[1],
         records=dict(side.records),
         jobs=side.jobs,
         totals=books.totals,
@@ -101,7 +106,7 @@ async def run_audit(
         dead_letters=len(side.letters),
         unreferenced=content.unreferenced(),
         expired=books.expired,
-        unsettled=not found.settled,
+        unsettled=not settled,
         differences=findings.all(),
     )
 

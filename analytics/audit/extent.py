@@ -76,6 +76,7 @@ class LogReader:
         try:
             await self._consumer.start()
         except KafkaError as fault:
+            await self._consumer.stop()
             raise LogUnavailableError(f"the log cannot be read: {fault}") from fault
         return self
 
