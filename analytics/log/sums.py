@@ -14,8 +14,8 @@ from depesche.schemas.topics import RATES
 async def read_sums(settings: Settings) -> dict[str, RateSum]:
     """What mail.rates says now, by record key: the newest sum of each type, provider, minute and source partition."""
     consumer = reader(settings, "rates-reader")
-    await consumer.start()
     try:
+        await consumer.start()
         partition = TopicPartition(full_name(settings.kafka, RATES.name), 0)
         consumer.assign([partition])
         await consumer.seek_to_beginning(partition)

@@ -42,8 +42,8 @@ async def broker(case: Case) -> list[Finding]:
         await kafka.ready(ANSWER_SECONDS)
         return [ok(f"Kafka answers on {kafka.bootstrap_servers} and is this home's own (cluster {kafka.cluster_id}).")]
     admin = AIOKafkaAdminClient(**connection(settings), client_id="depesche-doctor")
-    await admin.start()
     try:
+        await admin.start()
         cluster = await admin.describe_cluster()
     finally:
         await admin.close()
@@ -107,8 +107,8 @@ async def lags(settings: Settings) -> dict[str, Lag]:
     """
     admin = AIOKafkaAdminClient(**connection(settings), client_id="depesche-doctor")
     consumer = reader(settings, "depesche-doctor")
-    await admin.start()
     try:
+        await admin.start()
         await consumer.start()
         names = {full_name(settings.kafka, topic.name) for read in GROUPS.values() for topic in read}
         described = await admin.describe_topics(sorted(names))

@@ -81,8 +81,8 @@ async def _distance(settings: Settings) -> tuple[int, list[str]]:
     """How many records the store lacks, and the partitions of which it holds more than there is."""
     counts = await partition_counts(settings, EVENTS, OUTCOMES, DEAD)
     consumer = reader(settings, "depesche-doctor-sink")
-    await consumer.start()
     try:
+        await consumer.start()
         places = {
             TopicPartition(full_name(settings.kafka, name), number): (name, number)
             for name, count in counts.items()

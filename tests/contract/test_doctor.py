@@ -27,7 +27,7 @@ CHECKOUT = Path(__file__).parents[2]
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DEPESCHE_")}
-    offset = str(random.randrange(8_000, 40_000, 100))
+    offset = str(random.randrange(8_000, 13_000, 10))
     return {**clean, "DEPESCHE_HOME": str(tmp_path / "home"), "DEPESCHE_PORT_OFFSET": offset}
 
 

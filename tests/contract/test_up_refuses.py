@@ -24,7 +24,7 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def environment(home: Path) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DEPESCHE_")}
-    return {**clean, "DEPESCHE_HOME": str(home), "DEPESCHE_PORT_OFFSET": str(random.randrange(8_000, 40_000, 100))}
+    return {**clean, "DEPESCHE_HOME": str(home), "DEPESCHE_PORT_OFFSET": str(random.randrange(8_000, 13_000, 10))}
 
 
 @pytest.fixture(autouse=True)
