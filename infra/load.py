@@ -207,7 +207,10 @@ class _EnvironmentShape(Settings, BaseSettings):
 
 def _from_environment(environ: Mapping[str, str], known: Mapping[str, Setting]) -> dict[str, tuple[Any, str]]:
     source = _Variables(_EnvironmentShape)
-    source.env_vars = {name.lower(): value for name, value in environ.items() if name in known}
+    # An empty variable is one that is not set, except where text may be empty.
+    given = {name: value for name, value in environ.items() if name in known}
+    text = {name for name in given if known[name].field.annotation in (str, SecretStr)}
+    source.env_vars = {name.lower(): value for name, value in given.items() if value or name in text}
     try:
         content = source()
     except ValueError as fault:
