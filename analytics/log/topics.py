@@ -3,6 +3,8 @@ other retention or partitions breaks promises silently."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -13,6 +15,10 @@ from depesche.analytics.log.client import connection, full_name
 from depesche.schemas.errors import SetupError
 from depesche.schemas.settings import Settings
 from depesche.schemas.topics import ALL, Topic
+
+SETTLE_SECONDS = 10.0
+"""How long the cluster may take to know a topic that was just created."""
+_ASK_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,7 @@ async def create_missing(settings: Settings) -> list[str]:
                     raise SetupError(
                         f"Kafka refused to create topic {name}: {rest}", fix="Check the broker's log and its rights."
                     )
+            await _settled(admin, settings, ALL)
         return [topic.name for topic in new]
     except KafkaError as fault:
         raise SetupError(
@@ -107,17 +114,30 @@ async def _compare(admin: AIOKafkaAdminClient, topic: Topic, settings: Settings)
 async def partition_counts(settings: Settings, *wanted: Topic) -> dict[str, int]:
     """How many partitions topics have in the cluster, by name without prefix.
 
+    A topic that has just been created is not known to the whole cluster at once, so it is asked for a few times.
+
     Raises:
         SetupError: one is missing.
     """
     admin = AIOKafkaAdminClient(**connection(settings), client_id="depesche-shape")
     await admin.start()
     try:
-        described = await admin.describe_topics([full_name(settings.kafka, topic.name) for topic in wanted])
+        counts = await _settled(admin, settings, wanted)
     finally:
         await admin.close()
-    counts = {entry["topic"]: len(entry["partitions"]) for entry in described if not entry["error_code"]}
-    missing = [topic.name for topic in wanted if full_name(settings.kafka, topic.name) not in counts]
+    missing = [topic.name for topic in wanted if topic.name not in counts]
     if missing:
         raise SetupError(f"The log has no topic {', '.join(missing)}", fix="Run `depesche topics --create`.")
-    return {topic.name: counts[full_name(settings.kafka, topic.name)] for topic in wanted}
+    return counts
+
+
+async def _settled(admin: AIOKafkaAdminClient, settings: Settings, wanted: Sequence[Topic]) -> dict[str, int]:
+    """The partitions by topic, once the cluster can describe them all or has had its time."""
+    names = {full_name(settings.kafka, topic.name): topic.name for topic in wanted}
+    for _ in range(int(SETTLE_SECONDS / _ASK_SECONDS)):
+        described = await admin.describe_topics(list(names))
+        counts = {names[entry["topic"]]: len(entry["partitions"]) for entry in described if not entry["error_code"]}
+        if len(counts) == len(wanted):
+            break
+        await asyncio.sleep(_ASK_SECONDS)
+    return counts
