@@ -1,6 +1,6 @@
 # The verbs of this checkout. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run down test unit check fmt gen lock bench live corpus setup clean foreign
+.PHONY: help run down test proofs foreign unit check fmt gen lock bench live corpus setup clean foreign
 SHELL := /bin/sh
 BIN := .venv/bin
 
@@ -13,8 +13,15 @@ run: setup ## Start everything on this machine and say what to paste; Ctrl-C sto
 down: ## Stop what `make run` has started
 	@$(BIN)/depesche down
 
-test: setup check ## Check the code and run all tests, with the whole stack running
+test: setup check ## Check the code and run the tests, with the whole stack running
+	@$(BIN)/pytest -m "not corpus and not long"
+
+proofs: setup ## Run all tests, the long ones too (kills, Faust's behaviour)
 	@$(BIN)/pytest -m "not corpus"
+
+foreign: setup ## Submit with nodemailer too, fetched with npm
+	@npm install --silent --no-fund --no-audit --prefix build/foreign nodemailer@7
+	@$(BIN)/pytest tests/live/test_foreign_clients.py
 
 unit: setup ## Run the unit tests only (seconds)
 	@$(BIN)/pytest tests/unit
@@ -44,7 +51,7 @@ lock: setup ## Resolve all packages anew and write requirements.lock
 	@sh infra/dev/lock.sh
 
 bench: setup ## Measure throughput and latency beside Postfix + OpenDKIM + ClamAV
-	@$(BIN)/python -m depesche.infra.bench
+	@$(BIN)/python -m depesche.infra.bench $(ARGS)
 
 setup: ## Make the Python environment as the lock file says
 	@sh infra/dev/setup.sh

@@ -70,7 +70,9 @@ async def test_what_was_written_can_be_read_at_once_and_by_a_new_process(office:
         assert "private" not in repr(keys)
 
 
-async def test_two_customers_that_register_one_domain_at_once_have_one_winner(settings: Settings, keyring: Keyring) -> None:
+async def test_two_customers_that_register_one_domain_at_once_have_one_winner(
+    settings: Settings, keyring: Keyring
+) -> None:
     async with Office(settings, keyring).open() as a, Office(settings, keyring).open() as b:
         await a.registrar.add_customer("20001", "A", "test")
         await b.registrar.add_customer("20002", "B", "test")
@@ -126,7 +128,9 @@ async def test_a_locked_account_is_locked_for_all_its_keys(office: Office) -> No
     from dataclasses import replace
 
     await office.registrar.add_customer("50001", "D", "test")
-    account = await office.registrar.add_account("50001", new_account("d", source_ips=("127.0.0.9",), login_by_ip=True), "test")
+    account = await office.registrar.add_account(
+        "50001", new_account("d", source_ips=("127.0.0.9",), login_by_ip=True), "test"
+    )
     key = await office.registrar.add_key(account, "api", CredentialUse.API_KEY, "test")
     assert office.directory.by_source_ip("127.0.0.9")
     held = office.directory.book.account(account)

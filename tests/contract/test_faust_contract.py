@@ -19,6 +19,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from depesche.infra.local.kafka_broker import KafkaBroker
 
+pytestmark = pytest.mark.long
+
 WORKER = Path(__file__).with_name("faust_worker.py")
 SECONDS = 60
 
@@ -123,7 +125,9 @@ async def test_an_ack_out_of_order_commits_past_a_message_still_being_worked_on(
     lab.start()
     await lab.send(range(100, 101))
     told = await lab.until(lambda r: 100 in r["seen"])
-    assert 5 not in told["seen"], "the unfinished message came back: Faust's commit has changed, read the agents' rules again"
+    assert 5 not in told["seen"], (
+        "the unfinished message came back: Faust's commit has changed, read the agents' rules again"
+    )
 
 
 async def _sum_after_three_kills(lab: Lab, count: int) -> int:

@@ -40,7 +40,7 @@ def _events() -> list[MailEvent]:
             attempt=1,
             worker="w",
             provider=chance.choice(("gmail", "gmx")),
-        )  # fmt: skip
+        )
         for number in range(COUNT)
     ]
 
