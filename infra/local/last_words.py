@@ -21,7 +21,8 @@ def of(file: Path, start: int = 0) -> str:
     entries = [entry for entry in map(_entry, lines) if entry is not None]
     grave = [entry for entry in entries if entry.get("level") in _GRAVE]
     if grave:
-        chosen = grave[-1]
+        # Ours name a reason; what libraries complain about while they are being closed is an echo of it.
+        chosen = next((entry for entry in reversed(grave) if entry.get("reason")), grave[-1])
         parts = [str(chosen[name]) for name in ("event", "reason") if chosen.get(name)]
         return ": ".join(parts)[:_LONGEST]
     return lines[-1].strip()[:_LONGEST] if lines and not entries else ""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ import pytest
 
 from depesche.infra.load import load
 from depesche.infra.local import sandbox
+from depesche.infra.local.fault import LocalFault
+from depesche.infra.local.reservations import require_all_free, reservations
 from depesche.infra.local.seed import Demo, demo_file
 from depesche.infra.local.sink.mailbox import list_mails, read_mail
 from depesche.schemas.settings import Settings
@@ -49,6 +51,15 @@ class Stack:
         """State and process id of each program, as the supervisor has them."""
         return dict(json.loads((self.home / "run" / "up.json").read_text())["programs"])
 
+    def pids(self) -> dict[str, int]:
+        """Process id of each program that runs now."""
+        return {name: program["pid"] for name, program in self.programs().items() if program["pid"]}
+
+    @property
+    def printed(self) -> str:
+        """What `depesche up` has told the person at the terminal."""
+        return (self.home.parent / "up.log").read_text()
+
     def rest(self, body: Mapping[str, object], **headers: str) -> httpx.Response:
         """POST /v1/emails."""
         authorised = {"Authorization": f"Bearer {self.demo.api_key}", **headers}
@@ -77,17 +88,14 @@ class Stack:
         )
 
 
-def _free_offset() -> int:
-    """A port offset at which the doors' ports are free now."""
+def _free_offset(home: Path) -> int:
+    """A port offset at which every port of the stack is free now, below those that outgoing connections take."""
     while True:
-        offset = random.randrange(8_000, 40_000, 200)
-        try:
-            for port in (8025, 2587, 2465, 19092, 18123, 12525, 15353, 13310):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port + offset))
-        except (OSError, OverflowError):
-            continue
-        return offset
+        offset = random.randrange(6_000, 13_000, 10)
+        settings = load({"DEPESCHE_HOME": str(home), "DEPESCHE_PORT_OFFSET": str(offset)}).settings
+        with contextlib.suppress(LocalFault):
+            require_all_free(reservations(settings, with_postfix=True, with_clamd=True))
+            return offset
 
 
 def _environment(home: Path) -> dict[str, str]:
@@ -95,7 +103,7 @@ def _environment(home: Path) -> dict[str, str]:
     return {
         **clean,
         "DEPESCHE_HOME": str(home),
-        "DEPESCHE_PORT_OFFSET": str(_free_offset()),
+        "DEPESCHE_PORT_OFFSET": str(_free_offset(home)),
         "DEPESCHE_DELIVER__TIME_SCALE": "0.02",
         "DEPESCHE_SANDBOX__ENABLED": "true",
     }
@@ -108,7 +116,17 @@ def _share_jars(home: Path) -> None:
         target = home / "kafka" / "lib"
         target.mkdir(parents=True)
         for jar in jars.iterdir():
-            (target / jar.name).write_bytes(jar.read_bytes())
+            (target / jar.name).symlink_to(jar)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows how the logs of the stack end."""
+    report = yield
+    stack = getattr(item, "funcargs", {}).get("stack")
+    if report.failed and isinstance(stack, Stack):
+        report.sections.append(("the stack's logs", stack.tails()))
+    return report
 
 
 @pytest.fixture(scope="session")
