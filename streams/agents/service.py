@@ -33,8 +33,9 @@ class Agents:
         app = build_app(self._settings, self._member)
         Rates(app, self._settings, lambda: read_sums(self._settings))
         app.finalize()
-        await app.start()
         try:
+            # Inside: a start that is cancelled halfway leaves tasks that only the app's own stop ends.
+            await app.start()
             async with asyncio.timeout(START_SECONDS):
                 await cast(TableManager, app.tables).recovery.completed.wait()
             ready()
