@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from depesche.infra.cli.terminal import settings_or_fail
+from depesche.schemas.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from depesche.analytics.queries.scope import Scope
@@ -37,9 +39,11 @@ def with_store(work: Callable[[StoreClient, Settings], Awaitable[T]]) -> T:
     Raises:
         StoreUnavailableError: ClickHouse does not answer.
     """
-    from depesche.analytics.store.client import StoreClient
+    from depesche.analytics.store.client import StoreClient, StoreRefusedError
     from depesche.infra.local.programs import with_engine_password
 
+    # The one sentence below says it better than the driver's own complaint.
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     settings = with_engine_password(settings_or_fail().settings)
 
     async def run() -> T:
@@ -49,7 +53,14 @@ def with_store(work: Callable[[StoreClient, Settings], Awaitable[T]]) -> T:
         finally:
             await client.close()
 
-    return asyncio.run(run())
+    try:
+        return asyncio.run(run())
+    except StoreRefusedError:
+        raise
+    except StoreUnavailableError as fault:
+        url = settings.clickhouse.url or f"http://127.0.0.1:{settings.clickhouse.port}"
+        public = f"Search is not available just now: ClickHouse does not answer on {url}; is `depesche up` running?"
+        raise StoreUnavailableError(str(fault), public=public) from fault
 
 
 def german() -> bool:
