@@ -1,6 +1,6 @@
 # The verbs of this checkout. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run down test proofs foreign unit check fmt gen lock bench live corpus setup clean foreign
+.PHONY: help run down test proofs foreign unit check fmt gen lock bench live corpus setup clean
 SHELL := /bin/sh
 BIN := .venv/bin
 
@@ -55,9 +55,6 @@ bench: setup ## Measure throughput and latency beside Postfix + OpenDKIM + ClamA
 
 setup: ## Make the Python environment as the lock file says
 	@sh infra/dev/setup.sh
-
-foreign: ## Fetch nodemailer, a foreign SMTP client that the live tests use where it is
-	@npm install --silent --no-audit --no-fund --no-save --prefix build/foreign nodemailer@10.6.0
 
 clean: ## Remove what was built (not the state in .depesche)
 	@rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
