@@ -126,8 +126,10 @@ class Connection:
     def __init__(self, path: str) -> None:
         import chdb
 
-        # Any: its annotations ask for text where it takes bytes as well, and statements may hold any byte.
-        self.raw: Any = chdb.connect(path)
+        # Any: its annotations ask for text where it takes bytes as well, and statements may hold any byte. The module too:
+        # chdb and chdb-core both bring chdb/__init__.py, one with and one without types, and whichever came last is there.
+        library: Any = chdb
+        self.raw: Any = library.connect(path)
         self._set: dict[str, str] = {}
         self._before: dict[str, str] = {}
 
