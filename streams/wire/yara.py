@@ -51,7 +51,8 @@ class Yara:
         try:
             if len(message) <= LARGE:
                 return _match(self._scanner, message)
-            return await asyncio.to_thread(_match, self._fresh(), message)
+            # A scanner of YARA-X may only be used in the thread that made it.
+            return await asyncio.to_thread(lambda: _match(self._fresh(), message))
         except (yara_x.TimeoutError, yara_x.ScanError) as fault:
             raise ScannerUnavailableError(f"yara: {type(fault).__name__}") from fault
 
