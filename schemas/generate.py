@@ -28,6 +28,7 @@ ORDER = (
     "directory_record",
     "dead_letter",
     "rate_sum",
+    "alert",
 )
 PRIMITIVES = {
     "string": "str",
@@ -212,7 +213,18 @@ def main() -> int:
             sys.stderr.write(f"{TARGET.name} is not what the schemas say: run make gen\n")
         return 0 if current else 1
     TARGET.write_text(text)
+    _keep_history()
     return 0
+
+
+def _keep_history() -> None:
+    """Write down the text of every schema id that has none yet; what was ever written is never changed."""
+    from depesche.schemas.codec import schema_ids, self_contained
+
+    for name, id_ in schema_ids().items():
+        file = HERE / "avro" / "history" / f"{name}.{id_}.avsc"
+        if not file.exists():
+            file.write_text(json.dumps(self_contained(name), indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -353,6 +353,9 @@ class MailUnit:
         leading_dots: Whether sending must dot-stuff.
         eight_bit: Whether 8BITMIME is needed.
         smtputf8: Whether SMTPUTF8 is needed.
+        campaign_id: The customer's campaign; an operator may hold or drop by it.
+        tls: TLS towards the far side: may (when it works) or must (else the unit is not delivered).
+        person_key: Hash of the recipient under a key of the service, the same for all customers; only where suppression is global.
         last_reply: Code of the last reply, for the operator who looks into the queue.
         traceparent: W3C trace context of the submission.
         key_id: The data key that seals the envelope.
@@ -380,6 +383,9 @@ class MailUnit:
     leading_dots: bool
     eight_bit: bool
     smtputf8: bool
+    campaign_id: str | None = None
+    tls: str = 'may'
+    person_key: str | None = None
     last_reply: str | None = None
     traceparent: str | None = None
     key_id: str
@@ -409,6 +415,9 @@ class MailUnit:
             "leading_dots": self.leading_dots,
             "eight_bit": self.eight_bit,
             "smtputf8": self.smtputf8,
+            "campaign_id": self.campaign_id,
+            "tls": self.tls,
+            "person_key": self.person_key,
             "last_reply": self.last_reply,
             "traceparent": self.traceparent,
             "key_id": self.key_id,
@@ -440,6 +449,9 @@ class MailUnit:
             leading_dots=raw["leading_dots"],
             eight_bit=raw["eight_bit"],
             smtputf8=raw["smtputf8"],
+            campaign_id=raw["campaign_id"],
+            tls=raw["tls"],
+            person_key=raw["person_key"],
             last_reply=raw["last_reply"],
             traceparent=raw["traceparent"],
             key_id=raw["key_id"],
@@ -718,6 +730,7 @@ class DropReason(StrEnum):
     PROCESSING_FAILED = "processing_failed"
     VALIDATION_ERROR = "validation_error"
     INVALID_DKIM_SIGNATURE = "invalid_dkim_signature"
+    TEMPORARY_SUPPRESSED = "temporary_suppressed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -826,6 +839,10 @@ class AttemptDetail:
         millis: How long the attempt took.
         next_attempt_at: With deferred: when it is tried again.
         ambiguous: Whether the far side may have taken it although no reply was read.
+        rule: What the class was read from, as words:mailbox-full, enhanced:5.1.1, code:552, step:connect or none.
+        rules_version: Version of the reply rules that said so.
+        pool: Egress pool.
+        tls_policy: What was asked of TLS and by whom: may, must, sts-enforce, sts-testing, dane, dane-required ...
     """
 
     host: str
@@ -841,6 +858,10 @@ class AttemptDetail:
     millis: int
     next_attempt_at: int | None = None
     ambiguous: bool = False
+    rule: str = ''
+    rules_version: int = 0
+    pool: str = ''
+    tls_policy: str = ''
 
     def to_avro(self) -> dict[str, Any]:
         """The value as the codec writes it."""
@@ -858,6 +879,10 @@ class AttemptDetail:
             "millis": self.millis,
             "next_attempt_at": self.next_attempt_at,
             "ambiguous": self.ambiguous,
+            "rule": self.rule,
+            "rules_version": self.rules_version,
+            "pool": self.pool,
+            "tls_policy": self.tls_policy,
         }
 
     @classmethod
@@ -877,6 +902,110 @@ class AttemptDetail:
             millis=raw["millis"],
             next_attempt_at=raw["next_attempt_at"],
             ambiguous=raw["ambiguous"],
+            rule=raw["rule"],
+            rules_version=raw["rules_version"],
+            pool=raw["pool"],
+            tls_policy=raw["tls_policy"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnedDetail:
+    """Of bounced, complained and unsubscribed when a mail came back to our return address: a later fact about a unit that has its final state.
+
+    Fields:
+        source: What was read: dsn, prose, arf, notice, mailto ...
+        place: Where the returned mail stands in the log, as topic/partition/offset.
+        code: SMTP reply code it quotes; 0 without one.
+        enhanced_code: Enhanced status code (RFC 3463) it quotes.
+        reply_class: Class of the report, such as recipient_unknown.
+        kind: hard, soft, block or complaint.
+        rule: What the class was read from.
+        rules_version: Version of the reply rules that said so.
+        suppress: Whether this report alone shows the address to be dead, or that its owner wants no more mail.
+        feedback_type: Of a feedback report (RFC 5965): abuse, fraud, opt-out ...
+        reporter: Who reports: the reporting host, or the mailbox provider.
+        content: The returned mail at rest.
+    """
+
+    source: str
+    place: str
+    code: int = 0
+    enhanced_code: str = ''
+    reply_class: str = ''
+    kind: str = ''
+    rule: str = ''
+    rules_version: int = 0
+    suppress: bool = False
+    feedback_type: str = ''
+    reporter: str = ''
+    content: tuple[ArchiveRef, ...] = ()
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "source": self.source,
+            "place": self.place,
+            "code": self.code,
+            "enhanced_code": self.enhanced_code,
+            "reply_class": self.reply_class,
+            "kind": self.kind,
+            "rule": self.rule,
+            "rules_version": self.rules_version,
+            "suppress": self.suppress,
+            "feedback_type": self.feedback_type,
+            "reporter": self.reporter,
+            "content": [x.to_avro() for x in self.content],
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> ReturnedDetail:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            source=raw["source"],
+            place=raw["place"],
+            code=raw["code"],
+            enhanced_code=raw["enhanced_code"],
+            reply_class=raw["reply_class"],
+            kind=raw["kind"],
+            rule=raw["rule"],
+            rules_version=raw["rules_version"],
+            suppress=raw["suppress"],
+            feedback_type=raw["feedback_type"],
+            reporter=raw["reporter"],
+            content=tuple([ArchiveRef.from_avro(x) for x in raw["content"]]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelledDetail:
+    """Of cancelled: final, somebody stopped it before it was delivered.
+
+    Fields:
+        control_id: The order that stopped it.
+        by: Who gave the order.
+        reason: Why, in the words of whoever gave it.
+    """
+
+    control_id: str
+    by: str
+    reason: str = ''
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "control_id": self.control_id,
+            "by": self.by,
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> CancelledDetail:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            control_id=raw["control_id"],
+            by=raw["by"],
+            reason=raw["reason"],
         )
 
 
@@ -928,6 +1057,7 @@ class MailEvent:
         provider: Mailbox provider; empty before routing.
         sender_domain: Registered sender domain.
         recipient_domain: Domain of the recipient.
+        person_key: Hash of the recipient under a key of the service, the same for all customers; only where suppression is global.
         key_id: The data key that seals the personal fields; empty when there are none.
         sealed_personal: Personal, sealed; empty when there is nothing personal to tell.
         detail: What belongs to the type only.
@@ -948,9 +1078,10 @@ class MailEvent:
     provider: str = ''
     sender_domain: str = ''
     recipient_domain: str = ''
+    person_key: str | None = None
     key_id: str = ''
     sealed_personal: bytes = b''
-    detail: AcceptedDetail | DroppedDetail | ScannedDetail | SignedDetail | AttemptDetail | FailedDetail | None = None
+    detail: AcceptedDetail | DroppedDetail | ScannedDetail | SignedDetail | AttemptDetail | ReturnedDetail | CancelledDetail | FailedDetail | None = None
 
     def to_avro(self) -> dict[str, Any]:
         """The value as the codec writes it."""
@@ -970,6 +1101,7 @@ class MailEvent:
             "provider": self.provider,
             "sender_domain": self.sender_domain,
             "recipient_domain": self.recipient_domain,
+            "person_key": self.person_key,
             "key_id": self.key_id,
             "sealed_personal": self.sealed_personal,
             "detail": None if self.detail is None else ("depesche." + type(self.detail).__name__, self.detail.to_avro()),
@@ -994,6 +1126,7 @@ class MailEvent:
             provider=raw["provider"],
             sender_domain=raw["sender_domain"],
             recipient_domain=raw["recipient_domain"],
+            person_key=raw["person_key"],
             key_id=raw["key_id"],
             sealed_personal=raw["sealed_personal"],
             detail=None if raw["detail"] is None else _READERS[raw["detail"][0]](raw["detail"][1]),
@@ -1008,6 +1141,7 @@ class DirectoryKind(StrEnum):
     ACCOUNT = "account"
     DOMAIN = "domain"
     KEY = "key"
+    POOL = "pool"
 
 
 class Status(StrEnum):
@@ -1152,13 +1286,15 @@ class SenderDomain:
         status: Whether it may be used.
         client: Free label, usable over several domains.
         pool: Egress pool.
+        tls: TLS towards the far side: may (when it works) or must (else nothing is delivered).
         dkim: Signing keys.
     """
 
     accounts: tuple[str, ...]
     status: Status
     client: str | None = None
-    pool: str = 'default'
+    pool: str = 'shared'
+    tls: str = 'may'
     dkim: tuple[DKIMKey, ...]
 
     def to_avro(self) -> dict[str, Any]:
@@ -1168,6 +1304,7 @@ class SenderDomain:
             "status": self.status,
             "client": self.client,
             "pool": self.pool,
+            "tls": self.tls,
             "dkim": [x.to_avro() for x in self.dkim],
         }
 
@@ -1179,6 +1316,7 @@ class SenderDomain:
             status=Status(raw["status"]),
             client=raw["client"],
             pool=raw["pool"],
+            tls=raw["tls"],
             dkim=tuple([DKIMKey.from_avro(x) for x in raw["dkim"]]),
         )
 
@@ -1245,6 +1383,70 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolAddress:
+    """One own address.
+
+    Fields:
+        ip: IPv4 or IPv6 address to send from.
+        helo: Name in EHLO, equal to its PTR record; empty: the service's.
+        warm_up_from: Day on which its warm-up began; null: it is warm.
+    """
+
+    ip: str
+    helo: str = ''
+    warm_up_from: int | None = None
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "ip": self.ip,
+            "helo": self.helo,
+            "warm_up_from": self.warm_up_from,
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> PoolAddress:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            ip=raw["ip"],
+            helo=raw["helo"],
+            warm_up_from=raw["warm_up_from"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """An egress pool: the own addresses that a group of sender domains sends from. Belongs to the operator.
+
+    Fields:
+        addresses: Own addresses; at least two, so that one may rest.
+        warm_up_plan: Mails per day and provider that a cold address may send, day by day; empty: the service's plan.
+        overflow_pool: Pool that takes what cold addresses may not send yet; empty: the warm addresses of this pool.
+    """
+
+    addresses: tuple[PoolAddress, ...]
+    warm_up_plan: tuple[int, ...] = ()
+    overflow_pool: str = ''
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "addresses": [x.to_avro() for x in self.addresses],
+            "warm_up_plan": self.warm_up_plan,
+            "overflow_pool": self.overflow_pool,
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> Pool:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            addresses=tuple([PoolAddress.from_avro(x) for x in raw["addresses"]]),
+            warm_up_plan=tuple(raw["warm_up_plan"]),
+            overflow_pool=raw["overflow_pool"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DirectoryRecord:
     """One thing of the directory: a customer, account, sender domain or key. Topic mail.directory (compacted) by thing; mail.audit keeps every version.
 
@@ -1264,7 +1466,7 @@ class DirectoryRecord:
     changed_at: int
     changed_by: str
     claimed_at: int | None = None
-    value: Customer | Account | SenderDomain | Credential | None = None
+    value: Customer | Account | SenderDomain | Credential | Pool | None = None
 
     def to_avro(self) -> dict[str, Any]:
         """The value as the codec writes it."""
@@ -1358,11 +1560,13 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateSum:
-    """How often an outcome occurred at a provider in a minute, seen by one source partition. Readers add the partitions up. Topic mail.rates (compacted).
+    """How often an outcome of a customer's mail occurred at a provider in a minute, seen by one source partition. Readers add the partitions up. Topic mail.rates (compacted).
 
     Fields:
         type: The outcome.
         provider: Mailbox provider.
+        tenant: Customer number.
+        kind: hard, soft, block or empty.
         minute: Start of the minute in which it occurred.
         source_partition: Partition of mail.outcomes it was summed from.
         count: How many.
@@ -1371,6 +1575,8 @@ class RateSum:
 
     type: EventType
     provider: str
+    tenant: str = ''
+    kind: str = ''
     minute: int
     source_partition: int
     count: int
@@ -1381,6 +1587,8 @@ class RateSum:
         return {
             "type": self.type,
             "provider": self.provider,
+            "tenant": self.tenant,
+            "kind": self.kind,
             "minute": self.minute,
             "source_partition": self.source_partition,
             "count": self.count,
@@ -1393,6 +1601,8 @@ class RateSum:
         return cls(
             type=EventType(raw["type"]),
             provider=raw["provider"],
+            tenant=raw["tenant"],
+            kind=raw["kind"],
             minute=raw["minute"],
             source_partition=raw["source_partition"],
             count=raw["count"],
@@ -1400,14 +1610,95 @@ class RateSum:
         )
 
 
+class AlertKind(StrEnum):
+    """What it is about."""
+
+    UNKNOWN = "unknown"
+    HARD_BOUNCE_RATE = "hard_bounce_rate"
+    COMPLAINT_RATE = "complaint_rate"
+    LISTED = "listed"
+    SUSPENDED = "suspended"
+
+
+class AlertState(StrEnum):
+    """Whether it begins or ends."""
+
+    UNKNOWN = "unknown"
+    RAISED = "raised"
+    CLEARED = "cleared"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """Something a person should know, said once when it begins and once when it ends. Topic mail.alerts.
+
+    Fields:
+        alert_id: UUIDv5 of kind, subject, state and cause: said twice, the same id.
+        kind: What it is about: a rate above its limit, an own address on a blocklist, a route that was suspended.
+        state: Whether it begins or ends.
+        subject: What it is about, unique within its kind: customer/provider, address/list, pool/provider.
+        tenant: Customer it concerns; empty: the operator.
+        at: When it began or ended.
+        value: What was measured, a share between 0 and 1.
+        limit: The limit that it passed.
+        explanation: A sentence for people.
+        causes: Ids of the events that led to it, at most twenty, the latest.
+    """
+
+    alert_id: str
+    kind: AlertKind
+    state: AlertState
+    subject: str
+    tenant: str = ''
+    at: int
+    value: float | None = None
+    limit: float | None = None
+    explanation: str = ''
+    causes: tuple[str, ...] = ()
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "alert_id": self.alert_id,
+            "kind": self.kind,
+            "state": self.state,
+            "subject": self.subject,
+            "tenant": self.tenant,
+            "at": self.at,
+            "value": self.value,
+            "limit": self.limit,
+            "explanation": self.explanation,
+            "causes": self.causes,
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> Alert:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            alert_id=raw["alert_id"],
+            kind=AlertKind(raw["kind"]),
+            state=AlertState(raw["state"]),
+            subject=raw["subject"],
+            tenant=raw["tenant"],
+            at=raw["at"],
+            value=raw["value"],
+            limit=raw["limit"],
+            explanation=raw["explanation"],
+            causes=tuple(raw["causes"]),
+        )
+
+
 _READERS: dict[str, Any] = {
     "depesche.AcceptedDetail": AcceptedDetail.from_avro,
     "depesche.Account": Account.from_avro,
     "depesche.AttemptDetail": AttemptDetail.from_avro,
+    "depesche.CancelledDetail": CancelledDetail.from_avro,
     "depesche.Credential": Credential.from_avro,
     "depesche.Customer": Customer.from_avro,
     "depesche.DroppedDetail": DroppedDetail.from_avro,
     "depesche.FailedDetail": FailedDetail.from_avro,
+    "depesche.Pool": Pool.from_avro,
+    "depesche.ReturnedDetail": ReturnedDetail.from_avro,
     "depesche.ScannedDetail": ScannedDetail.from_avro,
     "depesche.SenderDomain": SenderDomain.from_avro,
     "depesche.SignedDetail": SignedDetail.from_avro,

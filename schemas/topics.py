@@ -114,6 +114,14 @@ RATES_CHANGELOG = Topic(
     "Faust's copy of the rates table, read at its start.",
     config=COMPACTED,
 )
+ALERTS = Topic(
+    "mail.alerts",
+    "Alert",
+    "kind/subject",
+    "What a person should know: rates above their limit, own addresses on blocklists.",
+    spread=False,
+    config=_deleted_after(180),
+)
 DEAD = Topic(
     "mail.dead",
     "DeadLetter",
@@ -137,6 +145,7 @@ ALL: tuple[Topic, ...] = (
     PACE,
     RATES,
     RATES_CHANGELOG,
+    ALERTS,
     DEAD,
 )
 

@@ -195,6 +195,11 @@ DROP_REASON: dict[DropReason, tuple[str, str, str]] = {
         "The recipient is on the suppression list.",
         "Der Empfänger steht auf der Sperrliste.",
     ),
+    DropReason.TEMPORARY_SUPPRESSED: (
+        "TEMPORARY_SUPPRESSED",
+        "The recipient's mailbox did not take mail lately; it is tried again later.",
+        "Das Postfach des Empfängers nahm zuletzt keine Mail an; später wird es wieder versucht.",
+    ),
     DropReason.PREVIOUSLY_BOUNCED: (
         "PREVIOUSLY_BOUNCED",
         "Mail to this recipient bounced before.",

@@ -39,7 +39,7 @@ class Yara:
             digest.update(text.encode())
         self._rules = compiler.build()
         self._timeout = max(1, int(timeout_seconds))
-        self._scanner = self._fresh()
+        self._scanner = _scanner(self._rules, self._timeout)
         self.version = digest.hexdigest()[:12]
 
     async def scan(self, message: bytes) -> str | None:
@@ -51,15 +51,20 @@ class Yara:
         try:
             if len(message) <= LARGE:
                 return _match(self._scanner, message)
-            # A scanner of YARA-X may only be used in the thread that made it.
-            return await asyncio.to_thread(lambda: _match(self._fresh(), message))
+            # A scanner of YARA-X may be used and let go only in the thread that made it, so the thread gets no hold of ours.
+            return await asyncio.to_thread(_match_in_thread, self._rules, self._timeout, message)
         except (yara_x.TimeoutError, yara_x.ScanError) as fault:
             raise ScannerUnavailableError(f"yara: {type(fault).__name__}") from fault
 
-    def _fresh(self) -> yara_x.Scanner:
-        scanner = yara_x.Scanner(self._rules)
-        scanner.set_timeout(self._timeout)
-        return scanner
+
+def _scanner(rules: yara_x.Rules, timeout: int) -> yara_x.Scanner:
+    scanner = yara_x.Scanner(rules)
+    scanner.set_timeout(timeout)
+    return scanner
+
+
+def _match_in_thread(rules: yara_x.Rules, timeout: int, message: bytes) -> str | None:
+    return _match(_scanner(rules, timeout), message)
 
 
 def _match(scanner: yara_x.Scanner, message: bytes) -> str | None:
