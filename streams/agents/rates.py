@@ -3,29 +3,22 @@
 The fold's key is not the topic's, so each source partition keeps its own sums and whoever reads adds the partitions up.
 A table value is the pair (count, offset of the last record counted): Faust's changelog runs ahead of its committed offsets,
 so after a kill it replays events whose effect is already in the table. They are recognised by their offset and skipped; a
-plain counter came out 11 to 32 % too high. An event that stands in the log twice, because a courier said it again after a
-kill, counts once (``recent``).
+plain counter came out 11 to 32 % too high.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import faust
-import structlog
 
 from depesche.analytics.log.client import full_name
-from depesche.schemas.codec import encode, event_from
-from depesche.schemas.errors import UndecodableError
+from depesche.schemas.codec import encode
 from depesche.schemas.records import EventType, MailEvent, RateSum
 from depesche.schemas.service import Clock, now_ms
 from depesche.schemas.settings import Settings
-from depesche.schemas.topics import OUTCOMES, RATES
+from depesche.schemas.topics import RATES
 from depesche.streams.agents.app import await_send, die
-from depesche.streams.agents.recent import RecentEvents, read_back
-
-log = structlog.get_logger(__name__)
 
 MINUTE_MS = 60_000
 KEPT_MS = 48 * 3_600_000
@@ -60,7 +53,7 @@ def sum_of(key: str, held: tuple[int, int]) -> RateSum:
 
 
 class Rates:
-    """The agent, its table, and the timer that says what changed."""
+    """The fold, its table, and the timer that says what changed."""
 
     def __init__(
         self,
@@ -70,15 +63,10 @@ class Rates:
         clock: Clock = now_ms,
     ) -> None:
         self.processed = 0
-        self._settings = settings
         self._clock = clock
         self._said = said
         self._changed: set[str] = set()
         self._target = app.topic(full_name(settings.kafka, RATES.name), value_serializer="raw", key_serializer="raw")
-        self._source = full_name(settings.kafka, OUTCOMES.name)
-        self._next: dict[int, int] = {}
-        self._recent: dict[int, RecentEvents] = {}
-        source = app.topic(self._source, value_serializer="raw", key_serializer="raw")
         self._table = app.Table(
             "rates",
             partitions=settings.kafka.partitions,
@@ -86,33 +74,11 @@ class Rates:
             on_recover=self._reconcile,
             help="(count, watermark) per outcome, provider, minute and source partition",
         )
-        app.agent(source, name="rates", concurrency=1)(self._listen)
         app.timer(SAY_SECONDS, name="rates.say")(self._say)
 
-    async def _listen(self, stream: Any) -> None:
-        async for event in stream.events():
-            try:
-                await self._take(event.value, event.message.partition, event.message.offset)
-            except UndecodableError as fault:
-                # The sink buries the same record with its bytes; counting it here is all that is left to do.
-                log.error(
-                    "outcome_unreadable",
-                    partition=event.message.partition,
-                    offset=event.message.offset,
-                    cause=str(fault),
-                )
-            except Exception as fault:  # Anything else is ours: leave before Faust acknowledges the event.
-                die("rates could not take an event", fault)
-
-    async def _take(self, value: bytes, partition: int, offset: int) -> None:
-        if self._next.get(partition) != offset:
-            # Just started, or the partition has come back: what stands before this record decides what is a repetition.
-            self._recent[partition] = await read_back(self._settings, self._source, partition, offset)
-        self._next[partition] = offset + 1
-        event = event_from(value)
+    async def take(self, event: MailEvent, partition: int, offset: int) -> None:
+        """See ``Fold``."""
         self.processed += 1
-        if self._recent[partition].seen(event.event_id):
-            return
         if event.occurred_at < self._clock() - KEPT_MS:
             return
         key = key_of(event, partition)

@@ -12,6 +12,7 @@ from faust.tables.manager import TableManager
 from depesche.analytics.log.sums import read_sums
 from depesche.schemas.settings import Settings
 from depesche.streams.agents.app import build_app, die
+from depesche.streams.agents.outcomes import Outcomes
 from depesche.streams.agents.rates import Rates
 
 log = structlog.get_logger(__name__)
@@ -31,7 +32,8 @@ class Agents:
     async def run(self, ready: Callable[[], None]) -> None:
         """See ``schemas.service.Service``. Ready when the tables are recovered and the agents are fed."""
         app = build_app(self._settings, self._member)
-        Rates(app, self._settings, lambda: read_sums(self._settings))
+        rates = Rates(app, self._settings, lambda: read_sums(self._settings))
+        Outcomes(app, self._settings, [rates])
         app.finalize()
         try:
             # Inside: a start that is cancelled halfway leaves tasks that only the app's own stop ends.
