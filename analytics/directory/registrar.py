@@ -20,7 +20,7 @@ from depesche.analytics.directory.dkim_keys import Algorithm, NewDKIMKey, new_dk
 from depesche.analytics.directory.secrets import NewSecret, new_secret
 from depesche.analytics.log.client import acknowledged, full_name
 from depesche.schemas.codec import encode
-from depesche.schemas.errors import ConflictError, NotFoundError
+from depesche.schemas.errors import ConflictError, InvalidRequestError, NotFoundError
 from depesche.schemas.records import (
     Account,
     Credential,
@@ -40,6 +40,9 @@ from depesche.schemas.values import domain_name
 
 Thing = Customer | Account | SenderDomain | Credential
 T = TypeVar("T", Customer, Account, SenderDomain, Credential)
+
+TLS_POLICIES = ("may", "must")
+"""What a sender domain can ask of TLS towards the far side: encrypted when it works, or else not delivered."""
 
 _KIND: dict[type, DirectoryKind] = {
     Customer: DirectoryKind.CUSTOMER,
@@ -88,17 +91,28 @@ class Registrar:
         await self._register(tenant, account_id, account, by)
         return account_id
 
-    async def add_domain(self, tenant: str, name: str, by: str, *, accounts: tuple[str, ...] = ()) -> SenderDomain:
+    async def add_domain(
+        self, tenant: str, name: str, by: str, *, accounts: tuple[str, ...] = (), tls: str = "may"
+    ) -> SenderDomain:
         """Register a sender domain with a fresh RSA-2048 DKIM key.
+
+        Args:
+            tenant: customer number.
+            name: the domain.
+            by: who asks.
+            accounts: accounts that may use it; none: all of the customer.
+            tls: one of ``TLS_POLICIES``.
 
         Raises:
             ConflictError: another customer registered it first, or this one did already.
-            InvalidRequestError: not a domain name.
+            InvalidRequestError: not a domain name, or no such TLS policy.
             NotFoundError: there is no such customer.
         """
         self._require_customer(tenant)
+        if tls not in TLS_POLICIES:
+            raise InvalidRequestError(f"tls {tls!r}", public="tls is may or must", pointer="/tls")
         key = self._sealed(tenant, await _made("rsa-sha256"), "d1")
-        value = SenderDomain(accounts=accounts, status=Status.ACTIVE, dkim=(key,))
+        value = SenderDomain(accounts=accounts, status=Status.ACTIVE, tls=tls, dkim=(key,))
         return await self._register(tenant, domain_name(name), value, by)
 
     async def rotate_dkim(self, name: str, tenant: str, by: str, algorithm: Algorithm = "rsa-sha256") -> DKIMKey:

@@ -12,6 +12,8 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 StatusWord = Literal["active", "disabled", "locked"]
 InterfaceWord = Literal["rest", "smtp"]
 ScopeWord = Literal["send", "read", "manage"]
+TLSWord = Literal["may", "must"]
+_TLS = "TLS towards the far side: may (encrypted when it works), or must (what cannot be encrypted is not delivered)."
 LocalPart = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -101,6 +103,7 @@ class DomainNew(Given):
     accounts: list[str] = Field(
         [], max_length=1000, description="Accounts that may use it; empty: all of the customer."
     )
+    tls: TLSWord = Field("may", description=_TLS)
 
 
 class DomainChange(Given):
@@ -109,6 +112,7 @@ class DomainChange(Given):
     accounts: list[str] | None = Field(None, max_length=1000)
     status: StatusWord | None = None
     client: str | None = Field(None, max_length=100, description="Free label.")
+    tls: TLSWord | None = Field(None, description=_TLS)
     pool: str | None = Field(None, min_length=1, max_length=64, pattern=r"^[a-z0-9-]+$", description="Egress pool.")
 
 
@@ -131,6 +135,7 @@ class DomainOut(BaseModel):
     accounts: list[str]
     client: str | None
     pool: str
+    tls: str
     dkim: list[DKIMKeyOut]
 
 

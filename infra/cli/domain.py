@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +15,18 @@ if TYPE_CHECKING:
     from depesche.infra.cli.things import Desk
     from depesche.schemas.records import SenderDomain
 
+
+class TLSWord(StrEnum):
+    """What a sender domain asks of TLS towards the far side, as the command line takes it."""
+
+    MAY = "may"
+    MUST = "must"
+
+
+TLS = Annotated[
+    TLSWord,
+    typer.Option(help="TLS towards the far side: may, when it works; or must, else nothing is delivered."),
+]
 NAME = Annotated[str, typer.Argument(help="Domain name, such as shop.example.")]
 CUSTOMER = Annotated[
     str, typer.Option("--customer", "-c", help="Customer number; default: DEPESCHE_TENANT or the demo.")
@@ -25,6 +39,7 @@ def add_to(app: typer.Typer) -> None:
     noun.command(epilog="Example: depesche domain create shop.example --customer 10001")(create)
     noun.command("list", epilog="Example: depesche domain list")(list_all)
     noun.command(epilog="Example: depesche domain show shop.test --json | jq -r .dns[0]")(show)
+    noun.command(epilog="Example: depesche domain change shop.test --tls must")(change)
     noun.command(epilog="Example: depesche domain rotate shop.test")(rotate)
     noun.command(epilog="Example: depesche domain remove shop.example")(remove)
     app.add_typer(noun, name="domain")
@@ -36,6 +51,7 @@ def create(
     account: Annotated[
         list[str] | None, typer.Option(help="Account that may send from it; may be repeated; default: all.")
     ] = None,
+    tls: TLS = TLSWord.MAY,
     json: JSON = False,
 ) -> None:
     """Register a sender domain with a fresh DKIM key; writes the DNS record to publish.
@@ -46,7 +62,7 @@ def create(
 
     async def work(desk: Desk) -> list[str]:
         number = customer_meant(desk.settings, customer)
-        domain = await desk.registrar.add_domain(number, name, BY, accounts=tuple(account or ()))
+        domain = await desk.registrar.add_domain(number, name, BY, accounts=tuple(account or ()), tls=tls.value)
         return _published(desk, name, domain)
 
     records = at_desk(work)
@@ -58,7 +74,7 @@ def list_all(customer: CUSTOMER = "", json: JSON = False) -> None:
     from depesche.infra.cli.things import list_things
     from depesche.schemas.records import DirectoryKind
 
-    list_things(DirectoryKind.DOMAIN, customer, ("id", "customer", "status", "selectors"), as_json=json)
+    list_things(DirectoryKind.DOMAIN, customer, ("id", "customer", "status", "tls", "selectors"), as_json=json)
 
 
 def show(name: NAME, json: JSON = False) -> None:
@@ -71,6 +87,24 @@ def show(name: NAME, json: JSON = False) -> None:
         return {"dns": _records(name, found.value) if found else []}
 
     show_thing(DirectoryKind.DOMAIN, name, as_json=json, more=more)
+
+
+def change(name: NAME, tls: TLS, json: JSON = False) -> None:
+    """Change what a domain asks of TLS; it holds for mail that is prepared from now on.
+
+    must means encrypted, whatever the certificate says; a recipient's own policy (DANE, MTA-STS) is checked in either case.
+    """
+    from depesche.infra.cli.things import BY, at_desk, told
+    from depesche.schemas.errors import NotFoundError
+
+    async def work(desk: Desk) -> None:
+        found = desk.directory.domain(name)
+        if found is None:
+            raise NotFoundError(f"no domain {name}", public=f"There is no domain {name}")
+        await desk.registrar.change(found.tenant, name, replace(found.value, tls=tls.value), BY)
+
+    at_desk(work)
+    told({"id": name, "tls": tls.value}, f"{name}: TLS {tls.value}.", as_json=json)
 
 
 def rotate(name: NAME, json: JSON = False) -> None:

@@ -102,7 +102,12 @@ def row_of(entry: Entry) -> dict[str, Any]:
             }
         case SenderDomain() as value:
             selectors = [key.selector for key in value.dkim if key.active]
-            row |= {"status": value.status.value, "accounts": list(value.accounts), "selectors": selectors}
+            row |= {
+                "status": value.status.value,
+                "accounts": list(value.accounts),
+                "tls": value.tls,
+                "selectors": selectors,
+            }
         case Credential() as value:
             row |= {
                 "name": value.name,

@@ -16,6 +16,9 @@ Seal: TypeAlias = Callable[[str, str, Personal], tuple[str, bytes]]
 """Seals the personal fields of an event: tenant and event id to key id and sealed bytes."""
 
 
+_NO_TLS = "4.7.5"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What an attempt found out there.
@@ -25,6 +28,7 @@ class Finding:
         host, remote_ip, source_ip, tls: with whom and how, as far as it came.
         millis: how long it took.
         recipient: envelope recipient, None where it can no longer be read.
+        tls_policy: what was asked of TLS and by whom; empty: what the unit asks.
     """
 
     step: str
@@ -39,6 +43,7 @@ class Finding:
     tls: str = ""
     millis: int = 0
     recipient: str | None = None
+    tls_policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,7 @@ class Scribe:
 
     def conclude(self, unit: MailUnit, finding: Finding, now: int) -> Conclusion:
         """What ``finding`` means for ``unit`` at ``now`` (milliseconds since 1970 UTC)."""
+        finding = _with_last_reply(unit, finding)
         judgement = judge(finding.step, finding.code, finding.enhanced, tls=finding.tls, ambiguous=finding.ambiguous)
         next_try = None
         if judgement.verdict == "delivered":
@@ -86,6 +92,7 @@ class Scribe:
             millis=finding.millis,
             next_attempt_at=next_try.due_at if next_try else None,
             ambiguous=finding.ambiguous,
+            tls_policy=finding.tls_policy or unit.tls,
         )
         event = self._event(unit, kind, detail, finding, now)
         if next_try is None:
@@ -124,6 +131,14 @@ class Scribe:
             sealed_personal=sealed,
             detail=detail,
         )
+
+
+def _with_last_reply(unit: MailUnit, finding: Finding) -> Finding:
+    """A unit whose time is up without a last attempt ends for what stopped it before, where that was a lack of TLS."""
+    last = (unit.last_reply or "").rpartition(" ")[2]
+    if finding.step or finding.ambiguous or last != _NO_TLS:
+        return finding
+    return replace(finding, enhanced=_NO_TLS)
 
 
 def next_form(unit: MailUnit, deferred: MailEvent) -> MailUnit:

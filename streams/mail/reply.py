@@ -133,6 +133,9 @@ def judge(step: str, code: int, enhanced: str, *, tls: str = "", ambiguous: bool
 
 def _classified(step: str, code: int, enhanced: str) -> tuple[str, Kind]:
     _, _, rest = enhanced.partition(".")
+    if step == "starttls":
+        # Whatever the host's words: there was no encryption where it had to be.
+        return "tls", "soft"
     if rest in CLASSES:
         return CLASSES[rest]
     if rest and not rest.startswith("0"):

@@ -65,7 +65,9 @@ class Connections:
                 self._shunned.pop(address, None)
                 return result
             answers.append(result)
-            self._note(self._shunned, address, _SHUN_SECONDS)
+            if result.step != "starttls":
+                # A host whose TLS is not enough for this policy may still be good enough for another.
+                self._note(self._shunned, address, _SHUN_SECONDS)
             if self._clock() - begun > _LONGEST_SECONDS:
                 break
         return _summed_up(answers)

@@ -214,7 +214,7 @@ class Courier:
             if connection.usable and connection.sent < self._gear.settings.messages_per_connection:
                 return connection
             self._hang_up()
-        opened = await self._gear.connections.open(self.lane.hosts)
+        opened = await self._gear.connections.open(self.lane.hosts, self.lane.tls)
         if isinstance(opened, SMTPConnection):
             self._connection = opened
         return opened

@@ -13,9 +13,9 @@ from depesche.streams.mail.attempt import Finding
 from depesche.streams.mail.ladder import delay_ms, without_attempt
 from depesche.streams.stages.courier import Courier, Gear
 from depesche.streams.stages.errand import Errand
-from depesche.streams.stages.lane import Lane
+from depesche.streams.stages.lane import Lane, asked_tls, lane_key
 from depesche.streams.wire.dns import Hosts
-from depesche.streams.wire.smtp import Answer
+from depesche.streams.wire.smtp import NO_TLS, Answer
 
 log = structlog.get_logger(__name__)
 
@@ -37,9 +37,10 @@ class Route:
 
     def add(self, errand: Errand, hosts: Hosts, now: float) -> None:
         """Let a unit wait for a courier, or move it to the ladder."""
-        lane = self.lanes.get(hosts.key)
+        key = lane_key(errand.unit, hosts)
+        lane = self.lanes.get(key)
         if lane is None:
-            lane = self.lanes[hosts.key] = Lane(hosts.key, hosts, now)
+            lane = self.lanes[key] = Lane(key, hosts, now, asked_tls(errand.unit))
         lane.hosts = hosts
         if lane.closed(now) or lane.wait_expected(now) > self._dispatch.patience:
             self._dispatch.park(errand, lane)
@@ -91,7 +92,7 @@ class Route:
         """See ``courier.Base``."""
         lane, now = courier.lane, self._dispatch.monotonic()
         others = sum(1 for other in self.couriers if other.lane is lane and other is not courier and other.connected)
-        lane.last_answer = answer.text
+        lane.last_answer, lane.last_enhanced = answer.text, answer.enhanced
         if others and answer.code // 100 != 5:
             # One connection too many is not the mail's fault: it goes out over one of the others.
             lane.refused_one_more(others, now)
@@ -157,7 +158,8 @@ class Dispatch:
             self.gear.recorder.park(errand, next_try)
             return
         reason = lane.last_answer if lane is not None else ""
-        finding = Finding("", 0, "4.4.7", reason, recipient=errand.recipient)
+        enhanced = NO_TLS if lane is not None and lane.last_enhanced == NO_TLS else "4.4.7"
+        finding = Finding("", 0, enhanced, reason, recipient=errand.recipient)
         self.gear.recorder.settle(errand, finding)
 
     def tidy(self) -> None:

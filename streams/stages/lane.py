@@ -12,8 +12,10 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING
 
+from depesche.schemas.records import MailUnit
 from depesche.streams.stages.errand import Errand
 from depesche.streams.wire.dns import Hosts
+from depesche.streams.wire.smtp import TLSPolicy
 
 if TYPE_CHECKING:
     from depesche.streams.stages.courier import Courier
@@ -26,26 +28,38 @@ _LONGEST_BACK_OFF = 600.0
 _FEWER_SECONDS = 60.0
 
 
+def asked_tls(unit: MailUnit) -> TLSPolicy:
+    """What a unit asks of TLS. A word that is not known here is taken for the stricter one."""
+    return "may" if unit.tls == "may" else "must"
+
+
+def lane_key(unit: MailUnit, hosts: Hosts) -> str:
+    """Names a lane: units with the same key may follow each other on one connection."""
+    return f"{asked_tls(unit)} {hosts.key}"
+
+
 class Lane:
-    """One set of hosts within a route.
+    """One set of hosts within a route, under one TLS policy: what must be encrypted never shares a connection with what may be.
 
     Attributes:
-        key: ``Hosts.key``.
+        key: see ``lane_key``.
         hosts: who they are, as last resolved.
+        tls: what its units ask of TLS.
         queue: units that wait, oldest first.
         idle: couriers with a connection and nothing to do.
         couriers: how many couriers it has.
         under_way: how many of them are in a transaction or opening.
     """
 
-    def __init__(self, key: str, hosts: Hosts, now: float) -> None:
+    def __init__(self, key: str, hosts: Hosts, now: float, tls: TLSPolicy = "may") -> None:
         self.key = key
         self.hosts = hosts
+        self.tls = tls
         self.queue: deque[Errand] = deque()
         self.idle: list[Courier] = []
         self.couriers = 0
         self.under_way = 0
-        self.last_answer = ""
+        self.last_answer = self.last_enhanced = ""
         self._interval = _FIRST_GUESS
         self._moved = now
         self._failures = 0

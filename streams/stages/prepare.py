@@ -146,7 +146,7 @@ class Preparation(Stage):
         for story in live:
             for key in keys:
                 said.append(await self._say(story.signed(key.selector, key.algorithm, now)))
-            said.append(await self._send(story.unit(signatures[story.recipient.message], domain.value.pool)))
+            said.append(await self._send(story.unit(signatures[story.recipient.message], domain.value)))
         return None
 
     async def _passed(self, opened: JobOpened, live: list[UnitStory], said: list[Sent]) -> dict[int, bytes] | None:

@@ -23,6 +23,7 @@ from depesche.schemas.records import (
     MailUnit,
     Personal,
     ScannedDetail,
+    SenderDomain,
     SignedDetail,
     UnitEnvelope,
 )
@@ -115,7 +116,7 @@ class UnitStory:
         """We cannot process it."""
         return self._event(EventType.FAILED, now, FailedDetail(code=code, stage="prepare"))
 
-    def unit(self, signature: bytes, pool: str) -> MailUnit:
+    def unit(self, signature: bytes, sender: SenderDomain) -> MailUnit:
         """The unit on its way out.
 
         Raises:
@@ -130,7 +131,7 @@ class UnitStory:
             tenant=job.tenant,
             account=job.account,
             recipient_key=self.recipient_key,
-            route=route_of(self.provider, pool),
+            route=route_of(self.provider, sender.pool),
             provider=self.provider,
             sender_domain=job.sender_domain,
             recipient_domain=self.domain,
@@ -146,6 +147,7 @@ class UnitStory:
             leading_dots=self.message.leading_dots,
             eight_bit=self.message.eight_bit,
             smtputf8=job.smtputf8 or self.verdict.needs_smtputf8,
+            tls=sender.tls,
             traceparent=job.traceparent,
             key_id=key.id,
             sealed_envelope=key.seal(encode(envelope), b"unit|" + self.unit_id.encode()),

@@ -20,6 +20,9 @@ from depesche.streams.wire.smtp_reply import Reply
 Step = Literal["dns", "connect", "banner", "ehlo", "starttls", "mail", "rcpt", "data", "content", "dot"]
 TLSPolicy = Literal["never", "may", "must"]
 
+NO_TLS = "4.7.5"
+"""Our own enhanced code for a connection that was not encrypted as it had to be (RFC 3463 3.8: cryptographic failure)."""
+
 BeforeDot: TypeAlias = Callable[[], Awaitable[bool]]
 """Awaited when the content is on its way; gives whether the dot may follow."""
 
@@ -183,16 +186,16 @@ class SMTPConnection:
         if self._terms.tls == "never":
             return None
         if "STARTTLS" not in self.extensions:
-            return self._decided("starttls", "4.7.5", "the host offers no TLS") if must else None
+            return self._decided("starttls", NO_TLS, "the host offers no TLS") if must else None
         reply = await self._channel.exchange(b"STARTTLS\r\n", self._waits.command_seconds)
         if reply.code != 220:
             if must or reply.code in (0, 421):
-                return self._answer("starttls", reply, enhanced="4.7.5")
+                return replace(self._answer("starttls", reply), enhanced=NO_TLS)
             self.tls_failed = f"STARTTLS was refused with {reply.code}"
             return None
         tls, failure = await self._channel.start_tls(self.peer.host, min(60.0, self._waits.command_seconds))
         if failure:
-            return self._decided("starttls", "4.7.5", failure)
+            return self._decided("starttls", NO_TLS, failure)
         self.peer = replace(self.peer, tls=tls)
         return await self._ehlo()
 

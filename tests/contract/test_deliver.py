@@ -154,6 +154,28 @@ async def test_tls_that_does_not_work_falls_back_to_plain_text(outbox: Outbox, s
     assert copies(sink)["tls@brokentls.test"] == 1
 
 
+async def test_where_tls_is_a_must_nothing_is_sent_in_plain_text_and_the_end_says_why(
+    outbox: Outbox, sink: Sink
+) -> None:
+    hosts = ("notls", "brokentls", "refusedtls", "expiredtls")
+    async with outbox.couriers():
+        may = await outbox.units(*(f"may@{host}.test" for host in hosts))
+        # Their sisters on the same hosts go out in plain text meanwhile; no connection may serve both.
+        soon = {"tls": "must", "expires_at": now_ms() + 2_500}
+        must = await outbox.units(*(f"must@{host}.test" for host in hosts), **soon)
+        await outbox.all_final()
+    assert [await outbox.story(unit) for unit in may] == [["delivered"]] * 4
+    ends = [(await outbox.told(unit))[-1] for unit in must]
+    assert [end.type.value for end in ends] == ["expired", "expired", "expired", "delivered"]
+    assert [detail(end).reply_class for end in ends] == ["tls", "tls", "tls", ""]
+    assert {detail(end).tls_policy for end in ends} == {"must"}
+    told = {unit.unit_id: await outbox.told(unit) for unit in must[:3]}
+    assert all(detail(event).reply_class == "tls" for events in told.values() for event in events)
+    assert not copies(sink).keys() & {f"must@{host}.test" for host in hosts[:3]}
+    [arrival] = arrivals(sink, "must@expiredtls.test")
+    assert arrival.tls
+
+
 AMBIGUOUS = ["dropdot+x@sandbox.test", "rsetdot+x@sandbox.test", "halfreply+x@sandbox.test", "baddot+x@sandbox.test"]
 
 

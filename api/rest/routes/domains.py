@@ -42,7 +42,13 @@ from depesche.schemas.values import domain_name
 
 PATH = "/v1/domains"
 NEW = writing(DomainNew, {"new": ("A sender domain", {"customer": "10001", "name": "shop.example"})})
-CHANGE = writing(DomainChange, {"disable": ("Stop sending from it", {"status": "disabled"})})
+CHANGE = writing(
+    DomainChange,
+    {
+        "disable": ("Stop sending from it", {"status": "disabled"}),
+        "encrypt": ("Never send from it in plain text", {"tls": "must"}),
+    },
+)
 ROTATE = writing(DKIMNew, {"rsa": ("A further RSA key", {"algorithm": "rsa-sha256"})})
 RETIRE = writing(DKIMChange, {"retire": ("Stop signing with it", {"active": False})})
 _KIND = DirectoryKind.DOMAIN
@@ -82,6 +88,7 @@ def _out(name: str, customer: str, value: SenderDomain) -> dict[str, Any]:
         "accounts": list(value.accounts),
         "client": value.client,
         "pool": value.pool,
+        "tls": value.tls,
         "dkim": [_key_out(name, key) for key in value.dkim],
     }
 
@@ -99,7 +106,9 @@ async def create(request: Request, principal: Manager) -> Response:
     given = await json_body(DomainNew)(request)
     customer = customer_of(principal, given.customer)
     name = domain_name(given.name)
-    value = await registrar_of(request).add_domain(customer, name, principal.key_id, accounts=tuple(given.accounts))
+    value = await registrar_of(request).add_domain(
+        customer, name, principal.key_id, accounts=tuple(given.accounts), tls=given.tls
+    )
     return json_response(_out(name, customer, value), 201, Location=f"{PATH}/{name}")
 
 
@@ -125,7 +134,7 @@ async def change(request: Request, principal: Manager, name: str) -> Response:
     said = given.model_dump(exclude_unset=True)
     said = {key: value for key, value in said.items() if value is not None or key == "client"}
     status = new_status(principal, old.status, given.status)
-    value = replace(old, status=status, **changes(said, "accounts", "client", "pool"))
+    value = replace(old, status=status, **changes(said, "accounts", "client", "pool", "tls"))
     await registrar_of(request).change(tenant, name, value, principal.key_id)
     return json_response(_out(name, tenant, value))
 

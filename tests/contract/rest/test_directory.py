@@ -100,6 +100,19 @@ async def test_what_is_left_out_of_a_change_stays(world: World) -> None:
     assert shown.json() == third.json()
 
 
+async def test_a_domain_may_insist_on_tls(world: World) -> None:
+    given = {"customer": "10001", "name": "strict.example", "tls": "must"}
+    made = await world.client.post("/v1/domains", json=given, headers=world.as_operator)
+    assert (made.status_code, made.json()["tls"]) == (201, "must")
+    path = "/v1/domains/strict.example"
+    changed = await world.client.patch(path, json={"tls": "may"}, headers=world.as_operator)
+    assert changed.json()["tls"] == "may"
+    kept = await world.client.patch(path, json={"client": "x", "tls": None}, headers=world.as_operator)
+    assert kept.json()["tls"] == "may"
+    refused = await world.client.patch(path, json={"tls": "never"}, headers=world.as_operator)
+    assert refused.status_code == 422
+
+
 async def test_dkim_keys_are_added_and_switched_off(world: World) -> None:
     path = "/v1/domains/shop.example/dkim"
     made = await world.client.post(path, json={"algorithm": "ed25519-sha256"}, headers=world.as_operator)

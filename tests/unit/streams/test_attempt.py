@@ -1,5 +1,7 @@
 """What an answer means for a unit, and what the log says about it."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,7 +75,7 @@ def scribe(**changes: object) -> Scribe:
         ("dns", 0, "4.4.3", "deferred", "dns", "soft", "4.4.3"),
         ("connect", 0, "4.4.1", "deferred", "no_answer", "soft", "4.4.1"),
         ("content", 0, "", "deferred", "connection_lost", "soft", "4.4.2"),
-        ("starttls", 502, "5.5.1", "deferred", "protocol", "soft", "5.5.1"),
+        ("starttls", 502, "5.5.1", "deferred", "tls", "soft", "5.5.1"),
         ("data", 250, "2.0.0", "deferred", "unclassified", "soft", "2.0.0"),
         ("rcpt", 550, "2.1.5", "bounced", "unclassified", "soft", "2.1.5"),
     ],
@@ -147,6 +149,20 @@ def test_a_deferral_names_the_next_try_and_the_unit_counts_on() -> None:
 def test_a_deferral_that_would_come_too_late_is_the_end() -> None:
     done = scribe().conclude(unit(expires_at=50_000), Finding("rcpt", 451, "4.2.0"), 1000)
     assert (done.event.type, done.next_unit) == (EventType.EXPIRED, None)
+
+
+def test_a_unit_that_expires_for_want_of_tls_says_so_and_what_was_asked() -> None:
+    must = replace(unit(), tls="must")
+    refused = scribe().conclude(must, Finding("starttls", 0, "4.7.5", "the host offers no TLS"), 1_000)
+    assert refused.next_unit is not None
+    end = scribe().conclude(refused.next_unit, Finding("", 0, "4.4.7"), 10**10).event
+    for event, type_ in ((refused.event, EventType.DEFERRED), (end, EventType.EXPIRED)):
+        assert isinstance(event.detail, AttemptDetail)
+        assert (event.type, event.detail.reply_class, event.detail.tls_policy) == (type_, "tls", "must")
+    busy = replace(must, last_reply="421 4.3.2")
+    other = scribe().conclude(busy, Finding("", 0, "4.4.7"), 10**10).event.detail
+    assert isinstance(other, AttemptDetail)
+    assert other.reply_class == "expired"
 
 
 def test_an_ambiguous_attempt_is_tried_again_or_held_as_the_settings_say() -> None:

@@ -3,9 +3,10 @@
 from types import SimpleNamespace
 from typing import cast
 
+from depesche.schemas.records import MailUnit
 from depesche.streams.stages.errand import Errand
-from depesche.streams.stages.lane import STILL_SECONDS, Lane
-from depesche.streams.wire.dns import Hosts
+from depesche.streams.stages.lane import STILL_SECONDS, Lane, asked_tls, lane_key
+from depesche.streams.wire.dns import Host, Hosts
 
 ERRAND = cast(Errand, SimpleNamespace())
 
@@ -60,3 +61,10 @@ def test_a_lane_is_forgotten_only_when_nothing_needs_to_be_remembered() -> None:
     made.back_off(100.0, 1.0)
     assert not made.forgettable(101.0)
     assert made.forgettable(1000.0)
+
+
+def test_what_must_be_encrypted_has_a_lane_of_its_own() -> None:
+    hosts = Hosts("example.org", "found", ((Host("mx.example.org", ("192.0.2.1",)),),))
+    may, must, strange = (cast(MailUnit, SimpleNamespace(tls=word)) for word in ("may", "must", "of another version"))
+    assert lane_key(may, hosts) != lane_key(must, hosts) == lane_key(strange, hosts)
+    assert (asked_tls(may), asked_tls(must), asked_tls(strange)) == ("may", "must", "must")
