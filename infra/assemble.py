@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from depesche.analytics.directory.directory import Directory
     from depesche.analytics.store.client import StoreClient
     from depesche.api.hallway import Hallway
+    from depesche.streams.wire.dns import Resolver
 
 
 class Toolbox:
@@ -38,6 +39,7 @@ class Toolbox:
         self._directory: Directory | None = None
         self._hallway: Hallway | None = None
         self._store: StoreClient | None = None
+        self._resolver: Resolver | None = None
 
     @property
     def keyring(self) -> Keyring:
@@ -67,6 +69,17 @@ class Toolbox:
             self._store = StoreClient(self.settings, f"depesche-{self.process}")
             self._stack.push_async_callback(self._store.close)
         return self._store
+
+    @property
+    def resolver(self) -> Resolver:
+        """Name resolution for delivery; one cache for whoever chooses routes and whoever takes them."""
+        if self._resolver is None:
+            from depesche.streams.wire.dns import Resolver
+
+            settings = self.settings
+            self._resolver = Resolver(settings.dns, allow_private=settings.deliver.allow_private)
+            self._stack.push_async_callback(self._resolver.close)
+        return self._resolver
 
     async def directory(self) -> Directory:
         """Customers, accounts, domains and keys, read to the end and followed."""
@@ -168,13 +181,14 @@ async def _rest(tools: Toolbox) -> Service:
 async def _prepare(tools: Toolbox) -> Service:
     from depesche.streams.stages.prepare import Prepare
 
-    return Prepare(tools.settings, tools.keyring, tools.archive_reader, await tools.directory(), tools.process)
+    directory = await tools.directory()
+    return Prepare(tools.settings, tools.keyring, tools.archive_reader, directory, tools.process, tools.resolver)
 
 
 async def _deliver(tools: Toolbox) -> Service:
     from depesche.streams.stages.deliver import Deliver
 
-    return Deliver(tools.settings, tools.keyring, tools.archive_reader, tools.process)
+    return Deliver(tools.settings, tools.keyring, tools.archive_reader, tools.process, tools.resolver)
 
 
 async def _retry(tools: Toolbox) -> Service:

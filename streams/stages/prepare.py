@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from aiokafka import AIOKafkaProducer
 
@@ -44,6 +45,8 @@ from depesche.streams.runner.runner import Limits, Runner
 from depesche.streams.runner.stage import Flight, Stage
 from depesche.streams.stages.budget import Budget
 from depesche.streams.stages.prepared import JobOpened, UnitStory
+from depesche.streams.stages.routing import Routing
+from depesche.streams.wire.dns import Resolver
 from depesche.streams.wire.scanning import Finding, Scanner, Scanners
 
 HELD_BYTES = 128 << 20
@@ -53,29 +56,41 @@ IN_FLIGHT = 256
 Sent = asyncio.Future[object]
 
 
+@dataclass(frozen=True, slots=True)
+class Gear:
+    """What the stage works with.
+
+    Attributes:
+        keyring: opens jobs, seals what is personal.
+        archive: where the content lies.
+        directory: customers, accounts, domains and keys.
+        scanners: the engines every message must pass.
+        out: a started producer for events and units.
+        routing: finds the provider of a domain.
+    """
+
+    keyring: Keyring
+    archive: ArchiveReader
+    directory: Directory
+    scanners: Scanners
+    out: AIOKafkaProducer
+    routing: Routing
+
+
 class Preparation(Stage):
     """The stage."""
 
     name = "prepare"
     topics = (JOBS.name, KEYED_JOBS.name)
 
-    def __init__(
-        self,
-        settings: Settings,
-        keyring: Keyring,
-        archive: ArchiveReader,
-        directory: Directory,
-        scanners: Scanners,
-        out: AIOKafkaProducer,
-        worker: str,
-        clock: Clock = now_ms,
-    ) -> None:
+    def __init__(self, settings: Settings, gear: Gear, worker: str, clock: Clock = now_ms) -> None:
         self._settings = settings
-        self._keyring = keyring
-        self._archive = archive
-        self._directory = directory
-        self._scanners = scanners
-        self._producer = out
+        self._keyring = gear.keyring
+        self._archive = gear.archive
+        self._directory = gear.directory
+        self._scanners = gear.scanners
+        self._producer = gear.out
+        self._routing = gear.routing
         self._worker = worker
         self._clock = clock
         self._budget = Budget(HELD_BYTES)
@@ -108,7 +123,10 @@ class Preparation(Stage):
             await self._directory.catch_up()
         opened = self._opened(job)
         domain = self._directory.domain(job.sender_domain)
-        stories = self._screened(opened, domain)
+        verdicts = self._screened(opened, domain)
+        domains = {verdict.domain for verdict in verdicts if isinstance(verdict, Address)}
+        opened = replace(opened, providers=await self._routing.providers_of(domains))
+        stories = [UnitStory(opened, number, verdict) for number, verdict in enumerate(verdicts)]
         said = [await self._say(story.accepted()) for story in stories]
         live = [story for story in stories if isinstance(story.verdict, Address)]
         for story in stories:
@@ -172,7 +190,7 @@ class Preparation(Stage):
         secret = self._directory.recipient_secret(job.tenant)
         return JobOpened(job, decode(JobEnvelope, sealed), self._keyring.today(job.tenant), secret, self._worker)
 
-    def _screened(self, opened: JobOpened, domain: OwnedDomain | None) -> list[UnitStory]:
+    def _screened(self, opened: JobOpened, domain: OwnedDomain | None) -> list[Address | Drop]:
         job = opened.job
         found = self._directory.book.account(job.account)
         account = found[1] if found else None
@@ -182,10 +200,7 @@ class Preparation(Stage):
         if objection is None and not self._directory.signing_keys(job.sender_domain):
             objection = Drop(DropReason.FORBIDDEN_SENDER, "the sender domain has no active DKIM key")
         roles = role_recipients_of(account)
-        return [
-            UnitStory(opened, number, objection or screen_recipient(recipient, roles))
-            for number, recipient in enumerate(opened.envelope.recipients)
-        ]
+        return [objection or screen_recipient(recipient, roles) for recipient in opened.envelope.recipients]
 
     def _signing(self, domain: str) -> tuple[tuple[SigningKey, ...], tuple[Signer, ...]]:
         keys = self._directory.signing_keys(domain)
@@ -228,13 +243,20 @@ class Prepare:
     name = "prepare"
 
     def __init__(
-        self, settings: Settings, keyring: Keyring, archive: ArchiveReader, directory: Directory, member: str
+        self,
+        settings: Settings,
+        keyring: Keyring,
+        archive: ArchiveReader,
+        directory: Directory,
+        member: str,
+        resolver: Resolver,
     ) -> None:
         self._settings = settings
         self._keyring = keyring
         self._archive = archive
         self._directory = directory
         self._member = member
+        self._resolver = resolver
 
     async def run(self, ready: Callable[[], None]) -> None:
         """See ``schemas.service.Service``."""
@@ -242,15 +264,9 @@ class Prepare:
         out = producer(self._settings, f"prepare-{self._member}")
         await out.start()
         try:
-            stage = Preparation(
-                self._settings,
-                self._keyring,
-                self._archive,
-                self._directory,
-                Scanners(engines),
-                out,
-                f"prepare-{self._member}",
-            )
+            scanners, routing = Scanners(engines), Routing(self._resolver)
+            gear = Gear(self._keyring, self._archive, self._directory, scanners, out, routing)
+            stage = Preparation(self._settings, gear, f"prepare-{self._member}")
             await stage.start()
             await Runner(self._settings, stage, out, self._member, Limits(in_flight=IN_FLIGHT)).run(ready)
         finally:

@@ -5,7 +5,8 @@ Everything here is deterministic in its ids, so that a job that is prepared twic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from depesche.analytics.archive.keyring import DataKey
 from depesche.schemas.codec import encode
@@ -28,7 +29,7 @@ from depesche.schemas.records import (
     UnitEnvelope,
 )
 from depesche.schemas.values import Address
-from depesche.streams.mail.route import provider_of_domain, route_of
+from depesche.streams.mail.route import route_of, shard_of
 from depesche.streams.mail.screen import Drop
 
 SEQUENCE = {
@@ -51,6 +52,7 @@ class JobOpened:
         key: seals what is personal; today's key of the tenant.
         secret: the tenant's secret behind the recipient keys.
         worker: who says so.
+        providers: mailbox provider of each recipient domain; one that is missing is its own.
     """
 
     job: Job
@@ -58,6 +60,7 @@ class JobOpened:
     key: DataKey
     secret: bytes
     worker: str
+    providers: Mapping[str, str] = field(default_factory=dict)
 
 
 class UnitStory:
@@ -71,7 +74,7 @@ class UnitStory:
         self.recipient_key = recipient_key(opened.secret, self.recipient.address)
         self._opened = opened
         self.domain = verdict.domain if isinstance(verdict, Address) else ""
-        self.provider = provider_of_domain(self.domain) if self.domain else ""
+        self.provider = opened.providers.get(self.domain, self.domain)
 
     def accepted(self) -> MailEvent:
         """We have taken it; the one event that carries who and what."""
@@ -116,8 +119,8 @@ class UnitStory:
         """We cannot process it."""
         return self._event(EventType.FAILED, now, FailedDetail(code=code, stage="prepare"))
 
-    def unit(self, signature: bytes, sender: SenderDomain) -> MailUnit:
-        """The unit on its way out.
+    def unit(self, signature: bytes, sender: SenderDomain, shards: int = 1) -> MailUnit:
+        """The unit on its way out, by one of its provider's ``shards``.
 
         Raises:
             AssertionError: the unit was dropped, which is a bug of ours.
@@ -131,7 +134,7 @@ class UnitStory:
             tenant=job.tenant,
             account=job.account,
             recipient_key=self.recipient_key,
-            route=route_of(self.provider, sender.pool),
+            route=route_of(self.provider, sender.pool, shard_of(self.recipient_key, shards)),
             provider=self.provider,
             sender_domain=job.sender_domain,
             recipient_domain=self.domain,

@@ -143,6 +143,15 @@ class Resolver:
         _remember(self._hosts, domain, hosts)
         return hosts
 
+    async def exchangers(self, domain: str) -> tuple[str, ...]:
+        """The names of the domain's mail exchangers of lowest preference; empty when it has none or DNS does not say.
+
+        Asks for MX records only: enough to tell who the provider is, and a delivery that follows finds them in the cache.
+        """
+        mx = await self._ask(domain, "MX")
+        named = sorted(value for value in mx.values if value[1])
+        return tuple(host for preference, host in named if preference == named[0][0])
+
     async def close(self) -> None:
         """Give up all questions that are on their way; whoever waits for one is cancelled."""
         asking = list(self._asking.values())
