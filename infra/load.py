@@ -21,6 +21,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
+from depesche.infra.local.zone import RETURNS_DOMAIN
 from depesche.schemas.errors import SetupError
 from depesche.schemas.settings import Settings
 
@@ -273,6 +274,7 @@ def _implied(settings: Settings, given: set[str]) -> dict[str, tuple[Any, str]]:
             "deliver.port": ports["sandbox.smtp_port"],
             "deliver.allow_private": True,
             "dns.servers": [f"127.0.0.1:{ports['sandbox.dns_port']}"],
+            "returns.domain": RETURNS_DOMAIN,
         }
         moved.update({path: (value, "sandbox") for path, value in sandbox.items() if path not in given})
     return moved

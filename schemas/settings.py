@@ -99,6 +99,34 @@ class SMTPSettings(Part):
     max_line: int = Field(4096, description="Longest command line in bytes.")
 
 
+class ReturnsSettings(Part):
+    """The way back: bounces, complaints and unsubscribes."""
+
+    domain: str = Field(
+        "",
+        description="Domain of our return path; its MX must lead to this door, its SPF must name the sending addresses. "
+        "Empty: off, and mail leaves with the envelope sender that was submitted.",
+    )
+    more_domains: tuple[str, ...] = Field(
+        (), description="Further domains whose mail is taken, such as one that was the return path before."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Port = Field(2525, description="Port to listen on; the world's port 25 is led here. 0: closed.")
+    hostname: str = Field("", description="Name in the banner; empty: the SMTP door's.")
+    max_size: int = Field(20 * MB, description="Largest mail in bytes; what is larger is refused.")
+    max_recipients: int = Field(100, description="Recipients per transaction; the next gets 452 4.5.3.")
+    max_connections: int = Field(200, description="Open connections in all; the next gets 421.")
+    max_connections_per_ip: int = Field(20, description="Open connections per source address.")
+    retention_days: int = Field(
+        7,
+        ge=1,
+        description="How long a returned mail can be read; then its key is erased. What it said is kept as events.",
+    )
+    unit_wait_seconds: float = Field(
+        900, ge=0, description="How long a report waits for its mail to be known in the store; then it is buried."
+    )
+
+
 class ArchiveSettings(Part):
     """Message bodies at rest."""
 
@@ -209,6 +237,7 @@ class Settings(Part):
     clickhouse: ClickHouseSettings = ClickHouseSettings.model_validate({})
     rest: RestSettings = RestSettings.model_validate({})
     smtp: SMTPSettings = SMTPSettings.model_validate({})
+    returns: ReturnsSettings = ReturnsSettings.model_validate({})
     archive: ArchiveSettings = ArchiveSettings.model_validate({})
     scan: ScanSettings = ScanSettings.model_validate({})
     dns: DNSSettings = DNSSettings.model_validate({})

@@ -1,9 +1,9 @@
 """What the SMTP door takes: checks of sender, recipients and message, and the submission made of them (RFC 6409).
 
-A message is only touched where the standard or the interface asks for it: control headers, Bcc and Return-Path are taken
-out, a Received line is put in front, Date and Message-ID are added when missing. The Received line names neither the
-client's address nor what it said in EHLO: both would tell every recipient about the inside of the customer's network, and
-the address is in the job's sealed envelope for whoever must know.
+A message is only touched where the standard or the interface asks for it: control headers, Bcc, Return-Path and a return key
+that is not ours to give here are taken out, a Received line is put in front, Date and Message-ID are added when missing. The
+Received line names neither the client's address nor what it said in EHLO: both would tell every recipient about the inside of
+the customer's network, and the address is in the job's sealed envelope for whoever must know.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from depesche.api.smtp.controls import Controls, controls, is_control
 from depesche.api.submission import Content, Receipt, Submission
 from depesche.schemas.errors import ForbiddenSenderError, InvalidRequestError, NotAvailableError, TooLargeError
 from depesche.schemas.records import Interface, JobRecipient, RecipientKind
+from depesche.schemas.return_key import HEADER
 from depesche.schemas.roles import ROLE_SENDERS, is_role
 from depesche.schemas.service import Clock, now_ms
 from depesche.schemas.settings import SMTPSettings
@@ -32,7 +33,7 @@ from depesche.schemas.values import Address
 
 SMALL_MESSAGE = 1 << 15
 """Up to here header and body are archived as one part: one reference less in every record that follows."""
-_NOT_SENT = frozenset({"bcc", "resent-bcc", "return-path"})
+_NOT_SENT = frozenset({"bcc", "resent-bcc", "return-path", HEADER.lower()})
 
 
 class Acceptance(Protocol):

@@ -14,6 +14,8 @@ from typing import Literal, get_args
 Kind = Literal["A", "AAAA", "CNAME", "MX", "NS", "PTR", "TXT"]
 
 NAMESERVER = "ns.test"
+RETURNS_DOMAIN = "returns.test"
+"""Return path of the sandbox's mail; Postfix hands its mail to the door that is ours."""
 NEGATIVE_TTL = 1
 """Seconds a resolver may remember that a name is missing: short, because records are added while everything runs."""
 
@@ -105,6 +107,7 @@ def sandbox_zone(far: FarSides) -> tuple[Record, ...]:
         *_mailbox("inbox.test", far.inbox),
         *_mailbox("postfix.test", far.inbox),
         *_shop(far),
+        *_returns(),
         *_odd_exchanges(far),
         *_odd_addresses(far),
         *_aliases(),
@@ -128,6 +131,14 @@ def _shop(far: FarSides) -> list[Record]:
         Record("shop.test", "A", far.sink),
         Record("shop.test", "TXT", "v=spf1 ip4:127.0.0.0/8 -all"),
         Record("_dmarc.shop.test", "TXT", "v=DMARC1; p=reject; adkim=s; aspf=r"),
+    ]
+
+
+def _returns() -> list[Record]:
+    """Return what an operator publishes for the return path. Its port is not the far sides'; so they are told by a table."""
+    return [
+        *_mailbox(RETURNS_DOMAIN, "127.0.0.1"),
+        Record(RETURNS_DOMAIN, "TXT", "v=spf1 ip4:127.0.0.0/8 -all"),
     ]
 
 

@@ -73,6 +73,16 @@ class SignedFields:
     names: tuple[bytes, ...]
     canonical: bytes
 
+    def also(self, field: bytes) -> SignedFields:
+        """These fields and one more, which stands above them.
+
+        Args:
+            field: the whole field with CRLF at its end; none of its name is among these.
+        """
+        name, _, value = field.removesuffix(b"\r\n").partition(b":")
+        name = name.lower()
+        return SignedFields((*self.names, name), b"%b%b:%b\r\n" % (self.canonical, name, relaxed(value)))
+
 
 def signed_fields(header: bytes) -> SignedFields:
     """What of ``header`` is signed.
@@ -183,9 +193,11 @@ class Signer:
 
 def sign_all(signers: Sequence[Signer], header: bytes, body_sha256: bytes, now: int) -> bytes:
     """The DKIM-Signature fields of all ``signers``, one after the other; the header is read once."""
-    if not signers:
-        return b""
-    fields = signed_fields(header)
+    return sign_all_fields(signers, signed_fields(header), body_sha256, now) if signers else b""
+
+
+def sign_all_fields(signers: Sequence[Signer], fields: SignedFields, body_sha256: bytes, now: int) -> bytes:
+    """The same for fields that were read before."""
     return b"".join([signer.sign_fields(fields, body_sha256, now) for signer in signers])
 
 

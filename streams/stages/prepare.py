@@ -25,6 +25,7 @@ from depesche.schemas.codec import decode, encode
 from depesche.schemas.crashpoints import crashpoint
 from depesche.schemas.errors import ContentLostError, TooLargeError, UndecodableError
 from depesche.schemas.records import DropReason, Job, JobEnvelope, JobMessage, MailEvent, MailUnit
+from depesche.schemas.return_key import ReturnKeys
 from depesche.schemas.service import Clock, now_ms
 from depesche.schemas.settings import ScanSettings, Settings
 from depesche.schemas.topics import (
@@ -38,7 +39,8 @@ from depesche.schemas.topics import (
     route_partition,
 )
 from depesche.schemas.values import Address
-from depesche.streams.mail.dkim import Signer, sign_all
+from depesche.streams.mail.dkim import Signer
+from depesche.streams.mail.front import Fronts, ReturnPath
 from depesche.streams.mail.screen import Drop, Sender, role_recipients_of, screen_recipient, screen_sender
 from depesche.streams.runner.guard import guarded_await
 from depesche.streams.runner.runner import Limits, Runner
@@ -94,6 +96,7 @@ class Preparation(Stage):
         self._worker = worker
         self._clock = clock
         self._budget = Budget(HELD_BYTES)
+        self._return_path = ReturnPath(ReturnKeys({"1": gear.keyring.pepper("returns")}), settings.returns.domain)
         self._signers: dict[str, tuple[tuple[SigningKey, ...], tuple[Signer, ...]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._partitions: dict[str, int] = {}
@@ -157,14 +160,12 @@ class Preparation(Stage):
             return None
         keys, signers = self._signing(opened.job.sender_domain)
         now = self._clock()
-        signatures = {
-            index: sign_all(signers, header, opened.job.messages[index].body_sha256, now // 1000)
-            for index, header in headers.items()
-        }
+        fronts = Fronts(opened.job, opened.envelope.mail_from, headers, signers, self._return_path, now // 1000)
         for story in live:
             for key in keys:
                 said.append(await self._say(story.signed(key.selector, key.algorithm, now)))
-            said.append(await self._send(story.unit(signatures[story.recipient.message], domain.value)))
+            front = fronts.of(story.recipient.message, story.number)
+            said.append(await self._send(story.unit(front, domain.value)))
         return None
 
     async def _passed(self, opened: JobOpened, live: list[UnitStory], said: list[Sent]) -> dict[int, bytes] | None:

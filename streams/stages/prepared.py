@@ -29,6 +29,7 @@ from depesche.schemas.records import (
     UnitEnvelope,
 )
 from depesche.schemas.values import Address
+from depesche.streams.mail.front import Front
 from depesche.streams.mail.route import route_of, shard_of
 from depesche.streams.mail.screen import Drop
 
@@ -69,6 +70,7 @@ class UnitStory:
     def __init__(self, opened: JobOpened, number: int, verdict: Address | Drop) -> None:
         self.recipient: JobRecipient = opened.envelope.recipients[number]
         self.message: JobMessage = opened.job.messages[self.recipient.message]
+        self.number = number
         self.unit_id = unit_id(opened.job.job_id, number)
         self.verdict = verdict
         self.recipient_key = recipient_key(opened.secret, self.recipient.address)
@@ -119,15 +121,15 @@ class UnitStory:
         """We cannot process it."""
         return self._event(EventType.FAILED, now, FailedDetail(code=code, stage="prepare"))
 
-    def unit(self, signature: bytes, sender: SenderDomain, shards: int = 1) -> MailUnit:
-        """The unit on its way out, by one of its provider's ``shards``.
+    def unit(self, front: Front, sender: SenderDomain, shards: int = 1) -> MailUnit:
+        """The unit on its way out, by one of its provider's ``shards``; ``front`` is what only this copy has.
 
         Raises:
             AssertionError: the unit was dropped, which is a bug of ours.
         """
         assert isinstance(self.verdict, Address)
         job, key = self._opened.job, self._opened.key
-        envelope = UnitEnvelope(mail_from=self._opened.envelope.mail_from, recipient=str(self.verdict))
+        envelope = UnitEnvelope(mail_from=front.mail_from, recipient=str(self.verdict))
         return MailUnit(
             unit_id=self.unit_id,
             job_id=job.job_id,
@@ -146,7 +148,7 @@ class UnitStory:
             content=self.message.content,
             header_size=self.message.header_size,
             size=self.message.size,
-            signature=signature,
+            signature=front.lines,
             leading_dots=self.message.leading_dots,
             eight_bit=self.message.eight_bit,
             smtputf8=job.smtputf8 or self.verdict.needs_smtputf8,

@@ -62,7 +62,7 @@ async def test_date_and_message_id_are_added_when_missing_and_stand_within_the_h
 async def test_bcc_return_path_and_control_headers_never_leave_the_house(door: RunningDoor) -> None:
     client = await door.session()
     content = (
-        b"Return-Path: <x@y>\r\nResent-Bcc: eve@example.org\r\n"
+        b"Return-Path: <x@y>\r\nResent-Bcc: eve@example.org\r\nX-depesche-KEY:\r\n h1-of-another-mail\r\n"
         b"X-RETARUS-M4A-REFERENCE: order 17\r\nFrom: orders@shop.example\r\nBcc: eve@example.org,\r\n"
         b" mallory@example.org\r\nX-Retarus-M4A-Campaign-ID: spring\r\nX-RETARUS-M4A-COST-CENTER: 4711\r\n"
         b"X-RETARUS-M4A-ANTIVIRUS-ACTIVE: true\r\nX-Idempotency-Key: k1\r\nSubject: s\r\nDate: d\r\nMessage-ID: <a@b>\r\n"
