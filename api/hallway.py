@@ -19,6 +19,7 @@ from depesche.analytics.archive.keyring import Keyring
 from depesche.analytics.directory.directory import Directory
 from depesche.analytics.log.client import acknowledged, full_name
 from depesche.api.idempotency import COUNT_HEADER, IdempotencyIndex, Remembered
+from depesche.api.log_watch import watch_log
 from depesche.api.submission import Content, Receipt, Submission
 from depesche.schemas import cloudevents
 from depesche.schemas.canonical import body_sha256
@@ -34,8 +35,6 @@ from depesche.schemas.topics import JOBS, KEYED_JOBS, job_partition, partition_o
 log = structlog.get_logger(__name__)
 
 HOUR_MS = 3_600_000
-PROBE_SECONDS = 1.0
-PROBE_DEADLINE_SECONDS = 2.0
 
 
 class Archive(Protocol):
@@ -77,7 +76,7 @@ class Hallway:
             name = full_name(self._settings.kafka, topic.name)
             self._partitions[topic.name] = len(await self._producer.partitions_for(name))
         self.ready = True
-        self._probing = asyncio.create_task(self._probe(), name="log-probe")
+        self._probing = asyncio.create_task(watch_log(self._producer, self), name="log-watch")
 
     async def stop(self) -> None:
         """Let what is being accepted end, then stop."""
@@ -221,20 +220,6 @@ class Hallway:
         except KafkaError as fault:
             self.ready = False
             raise LogUnavailableError(f"the log refused the job: {type(fault).__name__}") from fault
-
-    async def _probe(self) -> None:
-        """Ask the cluster for its metadata each second, so that an outage is answered at once and its end is noticed."""
-        while True:
-            await asyncio.sleep(PROBE_SECONDS)
-            try:
-                async with asyncio.timeout(PROBE_DEADLINE_SECONDS):
-                    metadata = await self._producer.client.fetch_all_metadata()
-                alive = bool(metadata.brokers())
-            except (KafkaError, TimeoutError, OSError):
-                alive = False
-            if alive is not self.ready:
-                log.warning("log_writable" if alive else "log_not_writable")
-            self.ready = alive
 
 
 def _described(message: Content, refs: tuple[ArchiveRef, ...], hashes: dict[int, bytes]) -> JobMessage:

@@ -16,10 +16,13 @@ from depesche.schemas.service import Service
 from depesche.schemas.settings import Settings
 
 if TYPE_CHECKING:
+    import ssl
+
     from aiokafka import AIOKafkaProducer
 
     from depesche.analytics.archive.keyring import Keyring
     from depesche.analytics.archive.reader import ArchiveReader
+    from depesche.analytics.archive.writer import ArchiveWriter
     from depesche.analytics.directory.directory import Directory
     from depesche.analytics.store.client import StoreClient
     from depesche.api.hallway import Hallway
@@ -38,6 +41,8 @@ class Toolbox:
         self._reader: ArchiveReader | None = None
         self._directory: Directory | None = None
         self._hallway: Hallway | None = None
+        self._writer: ArchiveWriter | None = None
+        self._tls: ssl.SSLContext | None = None
         self._store: StoreClient | None = None
         self._resolver: Resolver | None = None
 
@@ -81,6 +86,32 @@ class Toolbox:
             self._stack.push_async_callback(self._resolver.close)
         return self._resolver
 
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """What the SMTP doors encrypt with."""
+        if self._tls is None:
+            from depesche.api.smtp.tls import server_context
+            from depesche.infra.local.certificate import ensure_certificate
+
+            smtp = self.settings.smtp
+            if smtp.certificate and smtp.private_key:
+                self._tls = server_context(smtp.certificate, smtp.private_key)
+            else:
+                made = ensure_certificate(self.settings.home / "tls", "smtp", [smtp.hostname, "localhost", smtp.host])
+                self._tls = server_context(made.certificate, made.key)
+        return self._tls
+
+    async def archive_writer(self) -> ArchiveWriter:
+        """Writes message bodies; one for all doors of the process, whose syncs then serve them together."""
+        if self._writer is None:
+            from depesche.analytics.archive.writer import ArchiveWriter
+
+            settings = self.settings
+            self._writer = ArchiveWriter(settings.archive_directory, self.keyring, self.process, settings.archive)
+            self._stack.push_async_callback(self._writer.close)
+            await self._writer.start()
+        return self._writer
+
     async def directory(self) -> Directory:
         """Customers, accounts, domains and keys, read to the end and followed."""
         if self._directory is None:
@@ -90,6 +121,10 @@ class Toolbox:
             self._stack.push_async_callback(self._directory.stop)
             await self._directory.start()
         return self._directory
+
+    def at_the_end(self, stop: Callable[[], Awaitable[None]]) -> None:
+        """Have ``stop`` called when the services have ended, before the tools that were made earlier are closed."""
+        self._stack.push_async_callback(stop)
 
     async def producer(self, name: str) -> AIOKafkaProducer:
         """A producer of its own for ``name``: event traffic must not wait behind another's flush to disk."""
@@ -103,13 +138,10 @@ class Toolbox:
     async def hallway(self) -> Hallway:
         """What both doors hand their submissions to."""
         if self._hallway is None:
-            from depesche.analytics.archive.writer import ArchiveWriter
             from depesche.api.hallway import Hallway
             from depesche.api.idempotency import IdempotencyIndex
 
-            archive = ArchiveWriter(self.settings.archive_directory, self.keyring, self.process, self.settings.archive)
-            self._stack.push_async_callback(archive.close)
-            await archive.start()
+            archive = await self.archive_writer()
             index = IdempotencyIndex(self.settings, self.keyring)
             self._stack.push_async_callback(index.stop)
             await index.start()
@@ -156,16 +188,20 @@ async def _mailbox(tools: Toolbox) -> Service:
 
 async def _smtp(tools: Toolbox) -> Service:
     from depesche.api.smtp.door import SMTPDoor
-    from depesche.api.smtp.tls import server_context
-    from depesche.infra.local.certificate import ensure_certificate
 
-    smtp = tools.settings.smtp
-    if smtp.certificate and smtp.private_key:
-        context = server_context(smtp.certificate, smtp.private_key)
-    else:
-        made = ensure_certificate(tools.settings.home / "tls", "smtp", [smtp.hostname, "localhost", smtp.host])
-        context = server_context(made.certificate, made.key)
-    return SMTPDoor(tools.settings, await tools.hallway(), await tools.directory(), context)
+    return SMTPDoor(tools.settings, await tools.hallway(), await tools.directory(), tools.tls)
+
+
+async def _inbound(tools: Toolbox) -> Service:
+    from depesche.analytics.archive.return_keys import return_keys
+    from depesche.api.returned_mail import Keeper
+    from depesche.api.smtp.return_door import ReturnDoor
+
+    archive, producer = await tools.archive_writer(), await tools.producer("returns")
+    keeper = Keeper(tools.settings, tools.keyring, archive, producer)
+    tools.at_the_end(keeper.stop)
+    await keeper.start()
+    return ReturnDoor(tools.settings, keeper, return_keys(tools.keyring), tools.tls)
 
 
 async def _rest(tools: Toolbox) -> Service:
@@ -213,6 +249,7 @@ MAKERS: Final[Mapping[str, Callable[[Toolbox], Awaitable[Service]]]] = {
     "agents": _agents,
     "analytics": _analytics,
     "deliver": _deliver,
+    "inbound": _inbound,
     "prepare": _prepare,
     "rest": _rest,
     "retry": _retry,

@@ -13,6 +13,7 @@ from depesche.schemas.settings import Settings
 SERVICES: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "rest": (("log",), "the REST door"),
     "smtp": (("log",), "the SMTP door"),
+    "inbound": (("log",), "the door of the return path: bounces, complaints, unsubscribes"),
     "prepare": (("log",), "screens, scans and signs accepted jobs"),
     "deliver": (("log",), "hands units to the far side"),
     "retry": (("log",), "brings deferred units back when they are due"),
@@ -22,7 +23,7 @@ SERVICES: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "mailbox": ((), "the sandbox's scripted mailbox"),
 }
 _SANDBOX: Final = frozenset({"dns", "mailbox"})
-_SINGLE: Final = frozenset({"rest", "smtp", "dns", "mailbox"})
+_SINGLE: Final = frozenset({"rest", "smtp", "inbound", "dns", "mailbox"})
 
 
 @dataclass(frozen=True, slots=True)

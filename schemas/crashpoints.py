@@ -27,6 +27,10 @@ POINTS: Final = {
     "D5": "deliver: dot sent, reply not read",
     "D6": "deliver: 250 read, nothing recorded",
     "D7": "deliver: outcome recorded, offset not committed",
+    "R1": "return: content durable in the archive, no record yet",
+    "R2": "return: record acknowledged, no reply yet",
+    "R3": "returns: report read and its unit found, nothing said",
+    "R4": "returns: events acknowledged, offset not committed",
     "S1": "sink: batch built, nothing inserted",
     "S2": "sink: batch inserted, offset not recorded",
 }

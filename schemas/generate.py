@@ -29,6 +29,8 @@ ORDER = (
     "dead_letter",
     "rate_sum",
     "alert",
+    "returned_mail",
+    "returned_envelope",
 )
 PRIMITIVES = {
     "string": "str",

@@ -1688,6 +1688,90 @@ class Alert:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnedMail:
+    """A mail that came to the return path and was durably taken: a bounce, a complaint, an unsubscribe, or anything else. Topic mail.returns.
+
+    Fields:
+        returned_id: UUIDv7 of this record.
+        received_at: When the door had read it.
+        size: Bytes of the mail as received, dot-stuffing undone.
+        sha256: SHA-256 of the mail; the same mail sent twice is in the same partition.
+        content: Where the mail is at rest; its key is erased after days, see returns.retention_days.
+        key_id: The data key that seals the envelope; it belongs to no customer.
+        sealed_envelope: ReturnedEnvelope, sealed.
+    """
+
+    returned_id: str
+    received_at: int
+    size: int
+    sha256: bytes
+    content: tuple[ArchiveRef, ...]
+    key_id: str
+    sealed_envelope: bytes
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "returned_id": self.returned_id,
+            "received_at": self.received_at,
+            "size": self.size,
+            "sha256": self.sha256,
+            "content": [x.to_avro() for x in self.content],
+            "key_id": self.key_id,
+            "sealed_envelope": self.sealed_envelope,
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> ReturnedMail:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            returned_id=raw["returned_id"],
+            received_at=raw["received_at"],
+            size=raw["size"],
+            sha256=raw["sha256"],
+            content=tuple([ArchiveRef.from_avro(x) for x in raw["content"]]),
+            key_id=raw["key_id"],
+            sealed_envelope=raw["sealed_envelope"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnedEnvelope:
+    """The personal half of a returned mail; travels only sealed inside ReturnedMail.sealed_envelope.
+
+    Fields:
+        mail_from: Envelope sender; empty for the null sender. Anybody's claim.
+        recipients: Envelope recipients at our return path; they hold the keys.
+        client: IP address it came from.
+        helo: What the client called itself. Anybody's claim.
+    """
+
+    mail_from: str
+    recipients: tuple[str, ...]
+    client: str
+    helo: str
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "mail_from": self.mail_from,
+            "recipients": self.recipients,
+            "client": self.client,
+            "helo": self.helo,
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> ReturnedEnvelope:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            mail_from=raw["mail_from"],
+            recipients=tuple(raw["recipients"]),
+            client=raw["client"],
+            helo=raw["helo"],
+        )
+
+
 _READERS: dict[str, Any] = {
     "depesche.AcceptedDetail": AcceptedDetail.from_avro,
     "depesche.Account": Account.from_avro,

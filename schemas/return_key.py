@@ -28,6 +28,8 @@ HEADER: Final = "X-Depesche-Key"
 """Name of the header line; it is ours alone, and taken out of what is submitted."""
 PATTERN: Final = r"[bhu][1-9]-[a-z2-7]{55}"
 """A whole key in lower case, for whoever looks for one in a text; whether it is one tells ``ReturnKeys.unit`` only."""
+KEPT_AS: Final = "_returns"
+"""Under this name instead of a customer's are the keys that seal what came back; whose it is nobody knows when it comes."""
 LENGTH: Final = 58
 MAX_NUMBER: Final = 0xFFFF
 SECRET_BYTES: Final = 32

@@ -224,7 +224,7 @@ class Settings(Part):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
     layout: tuple[str, ...] = Field(
         (
-            "doors=rest+smtp",
+            "doors=rest+smtp+inbound",
             "workshop=prepare+deliver+retry",
             "analytics=analytics",
             "agents=agents",

@@ -122,6 +122,13 @@ ALERTS = Topic(
     spread=False,
     config=_deleted_after(180),
 )
+RETURNS = Topic(
+    "mail.returns",
+    "ReturnedMail",
+    "SHA-256 of the mail",
+    "Mails that came to the return path; a 250 was given for each.",
+    config=_deleted_after(14, flush_messages="1"),
+)
 DEAD = Topic(
     "mail.dead",
     "DeadLetter",
@@ -146,6 +153,7 @@ ALL: tuple[Topic, ...] = (
     RATES,
     RATES_CHANGELOG,
     ALERTS,
+    RETURNS,
     DEAD,
 )
 

@@ -6,15 +6,15 @@ import asyncio
 import functools
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
 from depesche.analytics.directory.directory import Directory
-from depesche.api.smtp.dialogue import Dialogue
+from depesche.api.smtp.dialogue import Dialogue, SubmissionLobby
 from depesche.api.smtp.guard import ConnectionLimit, LoginDelay
 from depesche.api.smtp.intake import Budget
-from depesche.api.smtp.server import Listener, Lobby
+from depesche.api.smtp.server import Connection, Listener, Lobby
 from depesche.api.smtp.submission import Acceptance, Reception
 from depesche.schemas.errors import SetupError
 from depesche.schemas.settings import Settings
@@ -26,6 +26,74 @@ MAX_UNFINISHED_BYTES = 256 << 20
 SWEEP_SECONDS = 1.0
 FAREWELL_SECONDS = 10.0
 BACKLOG = 512
+
+
+class Doorway:
+    """The ports of a door, and the watch over its connections."""
+
+    def __init__(
+        self,
+        lobby: Lobby,
+        protocol: Callable[[Listener], Connection],
+        ports: Mapping[Listener, int],
+        settings: str,
+    ) -> None:
+        """Make it; it opens in ``serve``.
+
+        Args:
+            lobby: what its connections share; also where it listens.
+            protocol: makes a connection.
+            ports: what to listen on; 0: not there.
+            settings: names of the settings that move the ports, for whoever finds one taken.
+        """
+        self._lobby = lobby
+        self._protocol = protocol
+        self._ports = {listener: port for listener, port in ports.items() if port}
+        self._named = settings
+
+    async def serve(self, ready: Callable[[], None]) -> None:
+        """Open the ports and serve until cancelled; then give every mail that is being accepted its answer.
+
+        Raises:
+            SetupError: a port is taken.
+        """
+        # aiosmtpd would log every command, with addresses, at INFO.
+        logging.getLogger("mail.log").setLevel(logging.WARNING)
+        servers: list[asyncio.Server] = []
+        try:
+            for listener, port in self._ports.items():
+                servers.append(await self._listen(listener, port))
+            ready()
+            while True:
+                await asyncio.sleep(min(SWEEP_SECONDS, self._lobby.settings.command_seconds / 4))
+                now = asyncio.get_running_loop().time()
+                for connection in list(self._lobby.open):
+                    connection.expire(now)
+        finally:
+            for server in servers:
+                server.close()
+            await self._say_farewell()
+
+    async def _listen(self, listener: Listener, port: int) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        host = self._lobby.settings.host
+        context = self._lobby.tls if listener is Listener.TLS else None
+        protocol = functools.partial(self._protocol, listener)
+        try:
+            return await loop.create_server(protocol, host, port, ssl=context, backlog=BACKLOG)
+        except OSError as fault:
+            raise SetupError(
+                f"Port {port} on {host} cannot be opened ({fault.strerror}).",
+                fix=f"Stop what uses it, or choose another port ({self._named}).",
+            ) from fault
+
+    async def _say_farewell(self) -> None:
+        """Tell everybody; whoever has sent a whole mail still hears whether it was taken."""
+        for connection in list(self._lobby.open):
+            connection.dismiss("421 4.3.2 Shutting down")
+        running = [connection.conversation() for connection in self._lobby.open]
+        if running:
+            await asyncio.wait(running, timeout=FAREWELL_SECONDS)
 
 
 class SMTPDoor:
@@ -47,67 +115,23 @@ class SMTPDoor:
         Raises:
             SetupError: a port with TLS is to be opened, but there is no certificate.
         """
-        self._settings = settings.smtp
-        if tls is None and (self._settings.port or self._settings.tls_port):
+        smtp = settings.smtp
+        if tls is None and (smtp.port or smtp.tls_port):
             raise SetupError("The SMTP door has no certificate.", fix="Set smtp.certificate and smtp.private_key.")
-        self._lobby = Lobby(
-            settings=self._settings,
-            hallway=hallway,
+        lobby = SubmissionLobby(
+            settings=smtp,
+            gate=hallway,
             directory=directory,
-            reception=Reception(self._settings, hallway, directory),
+            reception=Reception(smtp, hallway, directory),
             tls=tls,
-            connections=ConnectionLimit(self._settings.max_connections, self._settings.max_connections_per_ip),
+            connections=ConnectionLimit(smtp.max_connections, smtp.max_connections_per_ip),
             delay=LoginDelay(),
             budget=Budget(MAX_UNFINISHED_BYTES),
         )
+        ports = {Listener.STARTTLS: smtp.port, Listener.TLS: smtp.tls_port, Listener.RELAY: smtp.relay_port}
+        names = "smtp.port, smtp.tls_port, smtp.relay_port"
+        self._doorway = Doorway(lobby, functools.partial(Dialogue, lobby), ports, names)
 
     async def run(self, ready: Callable[[], None]) -> None:
-        """Open the ports and serve until cancelled; then give every job that is being accepted its answer.
-
-        Raises:
-            SetupError: a port is taken.
-        """
-        # aiosmtpd would log every command, with addresses, at INFO.
-        logging.getLogger("mail.log").setLevel(logging.WARNING)
-        servers: list[asyncio.Server] = []
-        try:
-            for listener, port in self._ports():
-                servers.append(await self._listen(listener, port))
-            ready()
-            while True:
-                await asyncio.sleep(min(SWEEP_SECONDS, self._settings.command_seconds / 4))
-                now = asyncio.get_running_loop().time()
-                for connection in list(self._lobby.open):
-                    connection.expire(now)
-        finally:
-            for server in servers:
-                server.close()
-            await self._say_farewell()
-
-    def _ports(self) -> list[tuple[Listener, int]]:
-        ports = [
-            (Listener.STARTTLS, self._settings.port),
-            (Listener.TLS, self._settings.tls_port),
-            (Listener.RELAY, self._settings.relay_port),
-        ]
-        return [(listener, port) for listener, port in ports if port]
-
-    async def _listen(self, listener: Listener, port: int) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
-        protocol = functools.partial(Dialogue, self._lobby, listener)
-        context = self._lobby.tls if listener is Listener.TLS else None
-        try:
-            return await loop.create_server(protocol, self._settings.host, port, ssl=context, backlog=BACKLOG)
-        except OSError as fault:
-            raise SetupError(
-                f"Port {port} on {self._settings.host} cannot be opened ({fault.strerror}).",
-                fix="Stop what uses it, or choose another port (smtp.port, smtp.tls_port, smtp.relay_port).",
-            ) from fault
-
-    async def _say_farewell(self) -> None:
-        """Tell everybody; whoever has sent a whole mail still hears whether it was taken."""
-        for connection in list(self._lobby.open):
-            connection.dismiss("421 4.3.2 Shutting down")
-        running = [connection.conversation() for connection in self._lobby.open]
-        if running:
-            await asyncio.wait(running, timeout=FAREWELL_SECONDS)
+        """Serve until cancelled; see ``Doorway.serve``."""
+        await self._doorway.serve(ready)

@@ -3,7 +3,7 @@
 aiosmtpd gives the protocol class, the session, the table of commands and the plain ones among them. Replaced is what it does
 not do well enough for strangers or for speed: how input is read (in bulk, CRLF only, bounded), replies (an enhanced code
 everywhere, nothing inner, one write per pipelined group), time-outs, and the end of a connection, which here never cancels
-what is being accepted. The commands that need more than aiosmtpd's own stand in ``dialogue``.
+what is being accepted. The commands that need more than aiosmtpd's own stand in ``conversation`` and on.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from typing import Any, cast
 import structlog
 from aiosmtpd.smtp import SMTP
 
-from depesche.analytics.directory.directory import Directory
+from depesche.api.log_watch import Gate
 from depesche.api.smtp.commands import SMTPRefusal
-from depesche.api.smtp.guard import ConnectionLimit, LoginDelay, source_of
+from depesche.api.smtp.guard import ConnectionLimit, source_of
 from depesche.api.smtp.intake import BadLine, Budget, ContentCollector, Intake, RunawayError
 from depesche.api.smtp.replies import enhanced, of_error
-from depesche.api.smtp.submission import Acceptance, Reception
 from depesche.schemas.errors import DepescheError
 from depesche.schemas.settings import SMTPSettings
 
@@ -46,17 +45,23 @@ class Listener(enum.Enum):
     RELAY = "relay"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Lobby:
-    """What all conversations of a door share."""
+    """What all conversations of a door share.
+
+    Attributes:
+        settings: limits and times; the ports and what else is in there are the door's affair.
+        gate: whether anything can be taken just now.
+        tls: for STARTTLS and implicit TLS.
+        connections: counts them.
+        budget: bytes of unfinished contents.
+        open: those that are open now.
+    """
 
     settings: SMTPSettings
-    hallway: Acceptance
-    directory: Directory
-    reception: Reception
+    gate: Gate
     tls: ssl.SSLContext | None
     connections: ConnectionLimit
-    delay: LoginDelay
     budget: Budget
     open: set[Connection] = field(init=False, default_factory=set)
 
@@ -269,7 +274,7 @@ class Connection(SMTP):
         """Greet, or refuse to; subclasses may refuse first."""
         if not self._entered:
             self.dismiss("421 4.7.0 Too many connections")
-        elif not self._lobby.hallway.ready:
+        elif not self._lobby.gate.ready:
             self.dismiss("421 4.3.2 Not taking mail just now; please try again")
         else:
             self._say(f"220 {self.hostname} ESMTP Depesche")

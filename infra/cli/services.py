@@ -15,6 +15,7 @@ from depesche.infra.layout import SERVICES
 _COMMANDS = {
     "api": "rest",
     "smtp": "smtp",
+    "inbound": "inbound",
     "prepare": "prepare",
     "deliver": "deliver",
     "retry": "retry",

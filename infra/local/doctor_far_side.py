@@ -35,7 +35,7 @@ async def stack(case: Case) -> list[Finding]:
 
 
 async def doors(case: Case) -> list[Finding]:
-    """Both doors would take a mail now."""
+    """All doors would take a mail now."""
     if case.owner is None:
         return []
     settings = case.settings
@@ -56,7 +56,27 @@ async def doors(case: Case) -> list[Finding]:
         greeting = await _greeting(settings.smtp.host, settings.smtp.port)
         if not greeting.startswith("220 "):
             found.append(fail(f"The SMTP door greets with {greeting!r}.", "Look at log/doors.log."))
-    return found or [ok(f"Both doors take mail ({settings.rest_url}, SMTP {settings.smtp.host}:{settings.smtp.port}).")]
+    found += await _return_door(case)
+    if found:
+        return found
+    places = [settings.rest_url, f"SMTP {settings.smtp.host}:{settings.smtp.port}"]
+    if settings.returns.domain and settings.returns.port:
+        places.append(f"return path {settings.returns.host}:{settings.returns.port}")
+    return [ok(f"The doors take mail ({', '.join(places)}).")]
+
+
+async def _return_door(case: Case) -> list[Finding]:
+    """What is wrong with the door of the return path, if it is to be open."""
+    returns = case.settings.returns
+    if not returns.domain:
+        fix = "Set returns.domain to a domain whose MX leads to returns.port, and restart."
+        return [warn("There is no return path, so late bounces and complaints are not noticed.", fix)]
+    if not returns.port:
+        return []
+    greeting = await _greeting(returns.host, returns.port)
+    if greeting.startswith("220 "):
+        return []
+    return [fail(f"The door of the return path greets with {greeting!r}.", "Look at log/doors.log.")]
 
 
 async def _greeting(host: str, port: int) -> str:

@@ -48,6 +48,8 @@ def _all(settings: Settings, *, with_postfix: bool, with_clamd: bool) -> Iterato
     yield Reservation(settings.smtp.host, settings.smtp.port, "the SMTP door", "smtp.port")
     yield Reservation(settings.smtp.host, settings.smtp.tls_port, "the SMTP door with TLS", "smtp.tls_port")
     yield Reservation(settings.smtp.host, settings.smtp.relay_port, "the SMTP door for relays", "smtp.relay_port")
+    if settings.returns.domain:
+        yield Reservation(settings.returns.host, settings.returns.port, "the door of the return path", "returns.port")
     if settings.metrics_port:
         for process in processes(settings):
             port = metrics_port(settings, process.name)

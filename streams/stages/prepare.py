@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaProducer
 
 from depesche.analytics.archive.keyring import Keyring
 from depesche.analytics.archive.reader import ArchiveReader
+from depesche.analytics.archive.return_keys import return_keys
 from depesche.analytics.directory.directory import Directory
 from depesche.analytics.directory.things import OwnedDomain, SigningKey
 from depesche.analytics.log.client import full_name, producer
@@ -25,7 +26,6 @@ from depesche.schemas.codec import decode, encode
 from depesche.schemas.crashpoints import crashpoint
 from depesche.schemas.errors import ContentLostError, TooLargeError, UndecodableError
 from depesche.schemas.records import DropReason, Job, JobEnvelope, JobMessage, MailEvent, MailUnit
-from depesche.schemas.return_key import ReturnKeys
 from depesche.schemas.service import Clock, now_ms
 from depesche.schemas.settings import ScanSettings, Settings
 from depesche.schemas.topics import (
@@ -96,7 +96,7 @@ class Preparation(Stage):
         self._worker = worker
         self._clock = clock
         self._budget = Budget(HELD_BYTES)
-        self._return_path = ReturnPath(ReturnKeys({"1": gear.keyring.pepper("returns")}), settings.returns.domain)
+        self._return_path = ReturnPath(return_keys(gear.keyring), settings.returns.domain)
         self._signers: dict[str, tuple[tuple[SigningKey, ...], tuple[Signer, ...]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._partitions: dict[str, int] = {}
