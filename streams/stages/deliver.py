@@ -185,7 +185,7 @@ class DeliverStage(Stage):
             log.warning("attempt_ambiguous", unit_id=errand.unit.unit_id, attempt=errand.unit.attempt)
             text = "A courier ended between the final dot and its reply."
             recorder.settle(errand, Finding("dot", text=text, ambiguous=True, recipient=errand.recipient))
-        elif standing == "parked" and place(errand.unit) in on_the_ladder:
+        elif standing == "parked" and place(errand.unit, errand.offset) in on_the_ladder:
             recorder.leave(errand, AttemptPhase.PARKED)
         elif standing == "parked":
             self._dispatch.park(errand)

@@ -117,7 +117,7 @@ class Recorder:
         telling = _Telling(errand, AttemptPhase.FINISHED, event, event_bytes, None, None)
         if event.type is EventType.DEFERRED:
             unit = next_form(errand.unit, event)
-            if place(unit) not in on_the_ladder:
+            if place(unit, errand.offset) not in on_the_ladder:
                 rung = self._deliver.ladder[min(errand.unit.attempt, len(self._deliver.ladder)) - 1]
                 telling.next_unit, telling.next_try = unit, NextTry(rung, unit.due_at)
         self._tell_next(telling)
@@ -212,7 +212,10 @@ class Recorder:
                     encode(unit),
                     key=unit.route.encode(),
                     partition=telling.errand.partition,
-                    headers=[("due", b"%d" % telling.next_try.due_at), ("unit", place(unit).encode())],
+                    headers=[
+                        ("due", b"%d" % telling.next_try.due_at),
+                        ("unit", place(unit, telling.errand.offset).encode()),
+                    ],
                 )
             )
         telling.unacknowledged = len(futures)
@@ -251,9 +254,13 @@ class Recorder:
         return fault is not None
 
 
-def place(unit: MailUnit) -> str:
-    """Names a unit before an attempt: what tells two records of the ladder apart."""
-    return f"{unit.unit_id}/{unit.attempt}"
+def place(unit: MailUnit, offset: int) -> str:
+    """Names one stay of a unit on the ladder: before which attempt, and where in mail.outbound it had stood.
+
+    A unit may wait before the same attempt more than once; without the offset an earlier stay would pass for a later one
+    that a kill prevented, and the unit would be lost.
+    """
+    return f"{unit.unit_id}/{unit.attempt}/{offset}"
 
 
 def _finish(flight: Flight, written: asyncio.Future[None]) -> None:

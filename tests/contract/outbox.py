@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,11 @@ from depesche.schemas.records import (
 )
 from depesche.schemas.service import Service, now_ms
 from depesche.schemas.settings import Settings
-from depesche.schemas.topics import ATTEMPTS, OUTBOUND, OUTCOMES, Topic, route_partition
+from depesche.schemas.topics import ATTEMPTS, OUTBOUND, OUTCOMES, RETRY, Topic, route_partition
 from depesche.schemas.vocabulary import FINAL_TYPES
 from depesche.streams.mail.route import provider_of_domain, route_of
 from depesche.streams.stages.deliver import Deliver
+from depesche.streams.stages.recorder import place
 from depesche.streams.stages.retry import SOURCE, Retry
 from depesche.streams.stages.trail import header
 
@@ -148,6 +149,36 @@ class Outbox:
         await self.post(*made)
         return made
 
+    # What a courier leaves behind when it is killed.
+
+    async def park(self, unit: MailUnit, offset: int) -> None:
+        """Write the mark that ``unit``, standing at ``offset`` of mail.outbound, waits on the ladder."""
+        mark = AttemptMark(
+            unit_id=unit.unit_id,
+            tenant=unit.tenant,
+            attempt=unit.attempt,
+            phase=AttemptPhase.PARKED,
+            outcome=None,
+            offset=offset,
+            event=None,
+        )
+        marks = AttemptMarks(worker="killed", occurred_at=now_ms(), marks=(mark,))
+        await self._lay(ATTEMPTS, unit, encode(marks))
+
+    async def wait_on_the_ladder(self, unit: MailUnit, offset: int, due_at: int) -> None:
+        """Put ``unit``, which stood at ``offset`` of mail.outbound, on the shortest rung."""
+        headers = [("due", b"%d" % due_at), ("unit", place(unit, offset).encode())]
+        await self._lay(RETRY["1m"], unit, encode(unit), headers)
+
+    async def _lay(self, topic: Topic, unit: MailUnit, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> None:
+        await self.out.send_and_wait(
+            full_name(self.settings.kafka, topic.name),
+            value,
+            key=unit.route.encode(),
+            partition=route_partition(unit.route, PARTITIONS),
+            headers=headers,
+        )
+
     # What the log says.
 
     async def records(self, topic: Topic) -> list[Any]:
@@ -218,8 +249,20 @@ class Outbox:
             missing = wanted - set(await self.finals())
             if not missing:
                 return
-            assert time.monotonic() < deadline, f"{len(missing)} of {len(wanted)} units have no final event"
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{len(missing)} of {len(wanted)} units have no final event; {await self._stand_of(missing)}")
             await asyncio.sleep(0.1)
+
+    async def _stand_of(self, units: set[str]) -> str:
+        """How far units have come, in few words: for whoever reads a failed test."""
+        last = {event.unit_id: event for event in await self.told()}
+        events = Counter(
+            f"{event.type.value} {event.attempt} ({detail(event).reply_class}, {detail(event).step}, next in {(detail(event).next_attempt_at or 0) - now_ms()} ms)"
+            for event in last.values()
+            if event.unit_id in units
+        )
+        marks = {mark.unit_id: (mark.phase.value, mark.attempt) for mark in await self.marks()}
+        return f"last events {dict(events)}, last marks {dict(Counter(marks.get(unit) for unit in units))}"
 
     async def until(self, holds: Callable[[list[MailEvent]], bool], seconds: float = 20) -> list[MailEvent]:
         """Wait until the events are as wanted."""

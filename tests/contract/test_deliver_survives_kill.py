@@ -19,6 +19,7 @@ from depesche.infra.local.dns import DNSServer
 from depesche.infra.local.kafka_broker import KafkaBroker
 from depesche.infra.local.sink.server import Sink
 from depesche.schemas.records import EventType
+from depesche.schemas.service import now_ms
 from depesche.streams.stages.deliver import Deliver
 from depesche.streams.stages.retry import Retry
 from tests.contract.far_side import dns_server, free_port, sink, zone
@@ -168,6 +169,23 @@ async def test_whoever_kills_couriers_again_and_again_loses_nothing(outbox: Outb
         await outbox.all_final()
     surplus = await balanced(outbox, sink)
     assert sum(surplus.values()) <= sum((await outbox.ambiguous()).values())
+
+
+async def test_a_unit_that_waited_on_the_ladder_before_is_not_taken_for_one_that_waits_there_now(outbox: Outbox) -> None:
+    # A courier has moved the unit to the ladder, it has come back, and a kill fell between the mark that it waits again and
+    # the record that lets it wait. The first stay on the ladder must not stand for the second.
+    [unit] = await outbox.units("twice-parked@sandbox.test")
+    first = now_ms()
+    await outbox.park(unit, 0)
+    await outbox.wait_on_the_ladder(unit, 0, first)
+    async with running(Retry(outbox.settings, "a")):
+        async with asyncio.timeout(20):
+            while not await outbox.returned():
+                await asyncio.sleep(0.05)
+    await outbox.park(unit, 1)
+    async with outbox.couriers():
+        await outbox.all_final(20)
+    assert await outbox.story(unit) == ["delivered"]
 
 
 async def test_a_killed_keeper_of_the_ladder_sends_nothing_back_twice(
