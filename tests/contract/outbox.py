@@ -250,7 +250,9 @@ class Outbox:
             if not missing:
                 return
             if time.monotonic() > deadline:
-                raise AssertionError(f"{len(missing)} of {len(wanted)} units have no final event; {await self._stand_of(missing)}")
+                raise AssertionError(
+                    f"{len(missing)} of {len(wanted)} units have no final event; {await self._stand_of(missing)}"
+                )
             await asyncio.sleep(0.1)
 
     async def _stand_of(self, units: set[str]) -> str:

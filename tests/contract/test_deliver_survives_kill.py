@@ -171,7 +171,9 @@ async def test_whoever_kills_couriers_again_and_again_loses_nothing(outbox: Outb
     assert sum(surplus.values()) <= sum((await outbox.ambiguous()).values())
 
 
-async def test_a_unit_that_waited_on_the_ladder_before_is_not_taken_for_one_that_waits_there_now(outbox: Outbox) -> None:
+async def test_a_unit_that_waited_on_the_ladder_before_is_not_taken_for_one_that_waits_there_now(
+    outbox: Outbox,
+) -> None:
     # A courier has moved the unit to the ladder, it has come back, and a kill fell between the mark that it waits again and
     # the record that lets it wait. The first stay on the ladder must not stand for the second.
     [unit] = await outbox.units("twice-parked@sandbox.test")

@@ -23,9 +23,11 @@ from tests.contract.far_side import dns_server, opendkim, postfix, sink, zone
 __all__ = ["dns_server", "opendkim", "postfix", "sink", "zone"]
 
 ADDRESSES = {listener.label: listener.address for listener in all_listeners()}
-QUICK = DeliverSettings(
-    connect_seconds=5, banner_seconds=2, command_seconds=2, data_seconds=2, block_seconds=1, dot_seconds=1
+PATIENT = DeliverSettings(
+    connect_seconds=30, banner_seconds=30, command_seconds=30, data_seconds=30, block_seconds=30, dot_seconds=30
 )
+HASTY = PATIENT.model_copy(update={"banner_seconds": 1, "command_seconds": 1, "block_seconds": 1, "dot_seconds": 1})
+"""For hosts that say nothing for ever: where the wait's end is what is tested, and only there, it comes soon."""
 MESSAGE = b"From: a@shop.test\r\nSubject: Hello\r\nMessage-ID: <1@shop.test>\r\n\r\n.Hello\r\n..\r\n.\r\nBye\r\n"
 OPENED: list[SMTPConnection] = []
 
@@ -41,19 +43,21 @@ async def yes() -> bool:
     return True
 
 
-def terms(sink: Sink, tls: TLSPolicy = "may", waits: DeliverSettings = QUICK) -> Terms:
+def terms(sink: Sink, tls: TLSPolicy = "may", waits: DeliverSettings = PATIENT) -> Terms:
     return Terms("courier.test", sink.port, waits, tls=tls)
 
 
-async def opened(sink: Sink, label: str = "sandbox", tls: TLSPolicy = "never") -> SMTPConnection:
-    connection = await open_connection(f"mx.{label}.test", ADDRESSES[label], terms(sink, tls))
+async def opened(
+    sink: Sink, label: str = "sandbox", tls: TLSPolicy = "never", waits: DeliverSettings = PATIENT
+) -> SMTPConnection:
+    connection = await open_connection(f"mx.{label}.test", ADDRESSES[label], terms(sink, tls, waits))
     assert isinstance(connection, SMTPConnection), connection
     OPENED.append(connection)
     return connection
 
 
-async def refused(sink: Sink, label: str, tls: TLSPolicy = "never") -> Answer:
-    answer = await open_connection(f"mx.{label}.test", ADDRESSES[label], terms(sink, tls))
+async def refused(sink: Sink, label: str, tls: TLSPolicy = "never", waits: DeliverSettings = PATIENT) -> Answer:
+    answer = await open_connection(f"mx.{label}.test", ADDRESSES[label], terms(sink, tls, waits))
     assert isinstance(answer, Answer)
     return answer
 
@@ -146,7 +150,7 @@ async def test_what_goes_wrong_before_a_reply_to_the_dot_is_never_in_doubt(
 
 @pytest.mark.parametrize("fault", ["dropdot", "rsetdot", "silentdot", "halfreply", "baddot"])
 async def test_no_whole_reply_to_the_dot_is_ambiguous(sink: Sink, fault: str) -> None:
-    connection = await opened(sink)
+    connection = await opened(sink, waits=HASTY if fault == "silentdot" else PATIENT)
     answer = await send(connection, f"{fault}-1@sandbox.test")
     assert (answer.step, answer.code, answer.ambiguous) == ("dot", 0, True)
     assert not answer.delivered
@@ -165,7 +169,7 @@ async def test_slow_replies_are_waited_for(sink: Sink) -> None:
 
 async def test_a_host_that_stops_reading_is_left_before_the_dot(sink: Sink) -> None:
     big = b"Subject: big\r\n\r\n" + (b"x" * 998 + b"\r\n") * 20_000
-    answer = await send(await opened(sink), "stall@sandbox.test", big)
+    answer = await send(await opened(sink, waits=HASTY), "stall@sandbox.test", big)
     assert (answer.step, answer.code, answer.ambiguous) == ("content", 0, False)
     assert answer.text == "the host took no more of the mail"
 
@@ -193,7 +197,7 @@ OPENINGS = {
 
 @pytest.mark.parametrize(("label", "ending"), OPENINGS.items())
 async def test_a_host_that_does_not_greet(sink: Sink, label: str, ending: tuple[str, int]) -> None:
-    answer = await refused(sink, label)
+    answer = await refused(sink, label, waits=HASTY if label == "silent" else PATIENT)
     assert (answer.step, answer.code) == ending
     assert not answer.ambiguous
     assert answer.text
@@ -210,7 +214,7 @@ async def test_nobody_listens(sink: Sink) -> None:
 
 
 async def test_a_source_address_that_is_not_ours_is_a_failed_connection(sink: Sink) -> None:
-    foreign = Terms("courier.test", sink.port, QUICK, source_ip="192.0.2.1")
+    foreign = Terms("courier.test", sink.port, PATIENT, source_ip="192.0.2.1")
     answer = await open_connection("mx.sandbox.test", "127.0.0.2", foreign)
     assert isinstance(answer, Answer)
     assert answer.step == "connect"
@@ -361,12 +365,14 @@ class Recorder(asyncio.Protocol):
         self.speak()
 
 
-async def recorded(script: list[bytes], tls: TLSPolicy = "may") -> tuple[Recorder, SMTPConnection | Answer]:
+async def recorded(
+    script: list[bytes], tls: TLSPolicy = "may", waits: DeliverSettings = PATIENT
+) -> tuple[Recorder, SMTPConnection | Answer]:
     recorder = Recorder(script)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: recorder, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    opened = await open_connection("mx.rec.test", "127.0.0.1", Terms("courier.test", port, QUICK, tls=tls))
+    opened = await open_connection("mx.rec.test", "127.0.0.1", Terms("courier.test", port, waits, tls=tls))
     server.close()
     if isinstance(opened, SMTPConnection):
         OPENED.append(opened)
@@ -375,7 +381,7 @@ async def recorded(script: list[bytes], tls: TLSPolicy = "may") -> tuple[Recorde
 
 async def test_plain_text_behind_the_220_of_starttls_is_not_believed() -> None:
     script = [b"220 hi\r\n", b"250-mx\r\n250 STARTTLS\r\n", b"220 go\r\n250-evil\r\n250 SMTPUTF8\r\n250 ok\r\n"]
-    recorder, answer = await recorded(script)
+    recorder, answer = await recorded(script, waits=HASTY)
     assert isinstance(answer, Answer)
     assert (answer.step, answer.code) == ("starttls", 0)
     assert b"MAIL" not in recorder.heard
@@ -455,7 +461,8 @@ def test_the_same_holds_on_uvloop(tmp_path: Path) -> None:
             ("rsetdata@sandbox.test", "never", big),
             ("stall@sandbox.test", "never", big),
         ):
-            connection = await opened(sink, tls="may" if tls == "may" else "never")
+            waits = HASTY if recipient.startswith("stall") else PATIENT
+            connection = await opened(sink, tls="may" if tls == "may" else "never", waits=waits)
             answer = await send(connection, recipient, message)
             endings.append((answer.step, answer.code, answer.ambiguous))
             connection.abort()
