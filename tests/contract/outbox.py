@@ -258,11 +258,7 @@ class Outbox:
     async def _stand_of(self, units: set[str]) -> str:
         """How far units have come, in few words: for whoever reads a failed test."""
         last = {event.unit_id: event for event in await self.told()}
-        events = Counter(
-            f"{event.type.value} {event.attempt} ({detail(event).reply_class}, {detail(event).step}, next in {(detail(event).next_attempt_at or 0) - now_ms()} ms)"
-            for event in last.values()
-            if event.unit_id in units
-        )
+        events = Counter(_in_short(event) for event in last.values() if event.unit_id in units)
         marks = {mark.unit_id: (mark.phase.value, mark.attempt) for mark in await self.marks()}
         return f"last events {dict(events)}, last marks {dict(Counter(marks.get(unit) for unit in units))}"
 
@@ -336,6 +332,11 @@ def copies(sink: Sink) -> Counter[str]:
         if arrival.kept
         for recipient in arrival.recipients
     )
+
+
+def _in_short(event: MailEvent) -> str:
+    said = detail(event)
+    return f"{event.type.value} {event.attempt} {said.step} {said.reply_class}, next at {said.next_attempt_at}"
 
 
 def detail(event: MailEvent) -> AttemptDetail:
