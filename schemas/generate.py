@@ -133,6 +133,8 @@ class Writer:
             return f" = {value.encode('latin-1')!r}"
         if isinstance(value, list):
             return " = ()"
+        if self._kind(kind) == "enum":
+            return f" = {self._name(kind)}.{value.upper()}"
         return f" = {value!r}"
 
     def annotation(self, schema: Schema) -> str:

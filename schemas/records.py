@@ -1567,20 +1567,24 @@ class RateSum:
         provider: Mailbox provider.
         tenant: Customer number.
         kind: hard, soft, block or empty.
+        late: Whether it is about mail that was delivered before and came back.
         minute: Start of the minute in which it occurred.
         source_partition: Partition of mail.outcomes it was summed from.
         count: How many.
         watermark: Offset of the last record it counts.
+        event_ids: Of hard bounces and complaints: ids of the latest events it counts, at most five.
     """
 
     type: EventType
     provider: str
     tenant: str = ''
     kind: str = ''
+    late: bool = False
     minute: int
     source_partition: int
     count: int
     watermark: int
+    event_ids: tuple[str, ...] = ()
 
     def to_avro(self) -> dict[str, Any]:
         """The value as the codec writes it."""
@@ -1589,10 +1593,12 @@ class RateSum:
             "provider": self.provider,
             "tenant": self.tenant,
             "kind": self.kind,
+            "late": self.late,
             "minute": self.minute,
             "source_partition": self.source_partition,
             "count": self.count,
             "watermark": self.watermark,
+            "event_ids": self.event_ids,
         }
 
     @classmethod
@@ -1603,10 +1609,12 @@ class RateSum:
             provider=raw["provider"],
             tenant=raw["tenant"],
             kind=raw["kind"],
+            late=raw["late"],
             minute=raw["minute"],
             source_partition=raw["source_partition"],
             count=raw["count"],
             watermark=raw["watermark"],
+            event_ids=tuple(raw["event_ids"]),
         )
 
 
@@ -1618,6 +1626,7 @@ class AlertKind(StrEnum):
     COMPLAINT_RATE = "complaint_rate"
     LISTED = "listed"
     SUSPENDED = "suspended"
+    LIST_UNUSABLE = "list_unusable"
 
 
 class AlertState(StrEnum):
@@ -1628,15 +1637,24 @@ class AlertState(StrEnum):
     CLEARED = "cleared"
 
 
+class Severity(StrEnum):
+    """How bad something is."""
+
+    UNKNOWN = "unknown"
+    WARN = "warn"
+    HIGH = "high"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
     """Something a person should know, said once when it begins and once when it ends. Topic mail.alerts.
 
     Fields:
-        alert_id: UUIDv5 of kind, subject, state and cause: said twice, the same id.
-        kind: What it is about: a rate above its limit, an own address on a blocklist, a route that was suspended.
+        alert_id: UUIDv5 of kind, subject, severity, state and what came before: said twice, the same id.
+        kind: What it is about: a rate above its limit, an own address on a blocklist, a route that was suspended, a list that cannot be trusted.
         state: Whether it begins or ends.
         subject: What it is about, unique within its kind: customer/provider, address/list, pool/provider.
+        severity: How bad it is: warn, or high where a second limit was passed; each begins and ends by itself.
         tenant: Customer it concerns; empty: the operator.
         at: When it began or ended.
         value: What was measured, a share between 0 and 1.
@@ -1649,6 +1667,7 @@ class Alert:
     kind: AlertKind
     state: AlertState
     subject: str
+    severity: Severity = Severity.WARN
     tenant: str = ''
     at: int
     value: float | None = None
@@ -1663,6 +1682,7 @@ class Alert:
             "kind": self.kind,
             "state": self.state,
             "subject": self.subject,
+            "severity": self.severity,
             "tenant": self.tenant,
             "at": self.at,
             "value": self.value,
@@ -1679,6 +1699,7 @@ class Alert:
             kind=AlertKind(raw["kind"]),
             state=AlertState(raw["state"]),
             subject=raw["subject"],
+            severity=Severity(raw["severity"]),
             tenant=raw["tenant"],
             at=raw["at"],
             value=raw["value"],

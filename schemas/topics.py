@@ -37,6 +37,12 @@ def _deleted_after(days: int, **more: str) -> dict[str, str]:
 
 COMPACTED = {"cleanup.policy": "compact"}
 
+
+def _kept_compacted(days: int) -> dict[str, str]:
+    """The newest record of each key, and none that is older; small segments, because only closed ones are cleaned."""
+    return {"cleanup.policy": "compact,delete", "retention.ms": str(days * DAY), "segment.ms": str(DAY // 4)}
+
+
 JOBS = Topic(
     "mail.jobs",
     "Job",
@@ -102,10 +108,10 @@ PACE = Topic("mail.pace", "", "route", "How fast each route may send.", spread=F
 RATES = Topic(
     "mail.rates",
     "RateSum",
-    "type|provider|minute|source partition",
-    "Outcomes per type, provider and minute.",
+    "type|kind|late|customer|minute|source partition|provider",
+    "Outcomes per customer, provider, type, kind and minute.",
     spread=False,
-    config=COMPACTED,
+    config=_kept_compacted(3),
 )
 RATES_CHANGELOG = Topic(
     "mail.agents-rates-changelog",

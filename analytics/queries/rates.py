@@ -1,13 +1,15 @@
-"""How often what happened: events per type, provider and minute, each event once however often it was written."""
+"""How often what happened, each event once however often it was written: counts per type, and what the rates are made of."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from depesche.analytics.queries.results import rfc3339
 from depesche.analytics.queries.scope import Question, Scope
 from depesche.analytics.store.client import StoreClient
+from depesche.schemas.rates import KINDS, MINUTE_MS, Grain
 from depesche.schemas.topics import OUTCOME_TYPES
 
 Step = Literal["minute", "hour", "day"]
@@ -23,6 +25,18 @@ WHERE occurred_at >= fromUnixTimestamp64Milli({{since:Int64}}, 'UTC')
     AND has({{types:Array(String)}}, type)
 GROUP BY minute, type, provider
 ORDER BY minute, type, provider"""
+# What came back tells its kind within the detail, an attempt in a column of its own.
+_GRAINS = """SELECT type, if(has({kinds:Array(String)}, said), said, '') AS what, type = 'bounced' AND attempt = 0 AS late,
+    tenant, provider, intDiv(toUnixTimestamp(occurred_at), {step:UInt32}) * {step:UInt32} * 1000 AS start, count() AS count
+FROM (
+    SELECT type, if(kind = '', JSONExtractString(detail, 'kind'), kind) AS said, attempt, tenant, provider, occurred_at
+    FROM events FINAL
+    WHERE occurred_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
+        AND occurred_at < fromUnixTimestamp64Milli({until:Int64}, 'UTC')
+        AND accepted_at < fromUnixTimestamp64Milli({latest:Int64}, 'UTC')
+        AND has({types:Array(String)}, type)
+)
+GROUP BY type, what, late, tenant, provider, start"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +84,29 @@ class Rates:
         parameters = {"since": since, "until": until, "latest": until + _HOUR_MS, "types": sorted(types)}
         answer = await Question(scope, sql, parameters).ask(self._client)
         return [Rate(int(minute), str(kind), str(who), int(count)) for minute, kind, who, count in answer.rows]
+
+    async def grains(self, scope: Scope, since: int, until: int, *, step_ms: int = MINUTE_MS) -> Counter[Grain]:
+        """The outcomes of a period as ``schemas.rates`` counts them.
+
+        Args:
+            scope: whose events.
+            since, until: the period, in milliseconds since 1970 UTC; the end is not included.
+            step_ms: how finely time is told apart; ``Grain.minute`` is the begin of such a step.
+
+        Raises:
+            StoreUnavailableError: ClickHouse does not answer.
+        """
+        parameters: dict[str, Any] = {
+            "since": since,
+            "until": until,
+            "latest": until + _HOUR_MS,
+            "step": step_ms // 1000,
+        }
+        parameters |= {"types": sorted(OUTCOME_TYPES), "kinds": list(KINDS)}
+        answer = await Question(scope, _GRAINS, parameters).ask(self._client)
+        return Counter(
+            {
+                Grain(str(type_), str(kind), bool(late), str(tenant), str(provider), int(start)): int(count)
+                for type_, kind, late, tenant, provider, start, count in answer.rows
+            }
+        )

@@ -252,8 +252,9 @@ def _attempt_details(detail: Raw, personal: Raw) -> Iterable[Any]:
 def _other_details(detail: Raw, personal: Raw) -> Iterable[Any]:
     rest = {name: value for name, value in detail.items() if name not in ("reason", "stage") and value is not None}
     text = orjson.dumps(rest).decode() if rest else ""
-    # A drop's reason and a failure's error code answer the same question.
-    return detail.get("reason") or detail.get("code", ""), detail.get("stage", ""), text
+    # A drop's reason and a failure's error code answer the same question; what came back has a reply code, which does not.
+    code = detail.get("code", "")
+    return detail.get("reason") or (code if isinstance(code, str) else ""), detail.get("stage", ""), text
 
 
 def _column(name: str, values: tuple[Any, ...]) -> pa.Array:

@@ -112,7 +112,7 @@ class Stories(BaseModel):
     has_more: bool = Field(description="Whether there are more than 200; ask for those unit by unit.")
 
 
-class RateOut(BaseModel):
+class OutcomeCount(BaseModel):
     """How many events of a type there were at a provider, in the time that begins at `minute`."""
 
     minute: Time
@@ -121,10 +121,40 @@ class RateOut(BaseModel):
     count: int
 
 
-class RateList(BaseModel):
+class OutcomeCounts(BaseModel):
     """Counts in order of time; nothing where nothing happened."""
 
     since: Time
     until: Time
     step: str
+    data: list[OutcomeCount]
+
+
+class RateOut(BaseModel):
+    """How delivery went in the window that begins at `start`, and the rates with what they are shares of."""
+
+    start: Time
+    tenant: str = Field(description="Customer number; empty: all that the key may see, added up.")
+    provider: str = Field(description="Mailbox provider; empty: all of them, added up.")
+    sent: int = Field(description="Units whose way ended out there: delivered, refused at the door, or given up.")
+    delivered: int
+    soft_bounced: int = Field(description="Refused for good, or came back, for any reason but the next two.")
+    hard_bounced: int = Field(description="Refused for good, or came back, because the address is dead.")
+    blocked: int = Field(description="Refused for good, or came back, because sender or mail are unwelcome.")
+    returned: int = Field(description="Those of the three that came back after they had been delivered.")
+    expired: int = Field(description="Given up after their time was over.")
+    deferred: int = Field(description="Attempts that are made again.")
+    complained: int = Field(description="Complaints of recipients.")
+    answered: int = Field(description="Delivered and bounced: what the hard-bounce rate is a share of.")
+    hard_bounce_rate: float | None = Field(description="hard_bounced / answered; null where nothing was answered.")
+    complaint_rate: float | None = Field(description="complained / delivered, at most 1.")
+
+
+class RateList(BaseModel):
+    """Rates in order of time; nothing where nothing happened."""
+
+    since: Time
+    until: Time
+    window: str
+    by: str
     data: list[RateOut]

@@ -146,9 +146,11 @@ class Plan:
         return f"{len(jars)} jars, each with the pinned SHA-256"
 
     async def _topics(self) -> str:
-        from depesche.analytics.log.topics import create_missing, mismatches
+        from depesche.analytics.log.topics import correct, create_missing, mismatches
 
         created = await create_missing(self._settings)
+        if not self._settings.kafka.bootstrap:
+            await correct(self._settings)
         wrong = await mismatches(self._settings)
         if wrong:
             raise SetupError(

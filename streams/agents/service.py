@@ -32,7 +32,7 @@ class Agents:
     async def run(self, ready: Callable[[], None]) -> None:
         """See ``schemas.service.Service``. Ready when the tables are recovered and the agents are fed."""
         app = build_app(self._settings, self._member)
-        rates = Rates(app, self._settings, lambda: read_sums(self._settings))
+        rates = Rates(app, self._settings, lambda since: read_sums(self._settings, since))
         Outcomes(app, self._settings, [rates])
         app.finalize()
         try:

@@ -14,7 +14,7 @@ from typing import Any
 
 from depesche.schemas.settings import KafkaSettings, Settings
 from depesche.streams.agents.app import build_app
-from depesche.streams.agents.rates import counted
+from depesche.streams.agents.rates import Held, counted
 
 
 def main(bootstrap: str, prefix: str, mode: str, report: Path) -> None:
@@ -34,9 +34,9 @@ def main(bootstrap: str, prefix: str, mode: str, report: Path) -> None:
             seen.append(number)
             if mode == "watermarked":
                 held = table.get("sum")
-                after = counted(tuple(held) if held else None, event.message.offset)
+                after = counted(Held(*held) if held else None, event.message.offset)
                 if after:
-                    table["sum"] = after
+                    table["sum"] = tuple(after)
             else:
                 table["sum"] = [table.get("sum", [0])[0] + 1]
 

@@ -161,7 +161,7 @@ def test_rates_are_counted_alike_by_the_agent_and_by_clickhouse(
 ) -> None:
     def agreeing() -> list[dict[str, Any]]:
         # The agent and the sink each take a moment for what has just happened.
-        answer = stack.depesche("rates", "--check", "--json")
+        answer = stack.depesche("rates", "--by", "outcome", "--check", "--json")
         return [json.loads(line) for line in answer.stdout.splitlines()] if answer.returncode == 0 else []
 
     counted = {(row["type"], row["provider"]) for row in eventually(agreeing)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ from depesche.analytics.queries.rates import Rate
 from depesche.analytics.queries.results import Event, Hit
 from depesche.analytics.store.client import StoreClient
 from depesche.analytics.store.rows import EventRows
-from depesche.api.rest.models_search import EventOut, RateOut, UnitState
+from depesche.api.rest.models_search import EventOut, OutcomeCount, RateOut, UnitState
 from depesche.api.rest.recent import KEPT_MS, Recent
 from depesche.api.submission import Content, Receipt, Submission
 from depesche.schemas.codec import encode
 from depesche.schemas.identity import new_job_id
-from depesche.schemas.records import Interface, JobRecipient, RecipientKind
+from depesche.schemas.records import Interface, JobRecipient, RecipientKind, ReturnedDetail
 from depesche.schemas.service import now_ms
 from depesche.schemas.topics import EVENTS
 
@@ -125,9 +125,11 @@ async def test_search_finds_by_each_field_page_by_page(world: World, store: Stor
         ("/v1/search?limit=0", "invalid_value", "limit"),
         ("/v1/search?query=x", "invalid_value", "query"),
         ("/v1/rates?since=yesteryear", "invalid_value", "since"),
-        ("/v1/rates?since=3d", "invalid_value", "since"),
+        ("/v1/rates?since=3d&window=5m", "invalid_value", "since"),
         ("/v1/rates?since=now&until=1h", "invalid_value", "since"),
-        ("/v1/rates?step=week", "invalid_value", "step"),
+        ("/v1/rates?window=2h", "invalid_value", "window"),
+        ("/v1/rates?by=colour", "invalid_value", "by"),
+        ("/v1/rates/outcomes?step=week", "invalid_value", "step"),
     ],
 )
 async def test_a_question_that_cannot_be_read_says_where(world: World, path: str, code: str, pointer: str) -> None:
@@ -136,13 +138,33 @@ async def test_a_question_that_cannot_be_read_says_where(world: World, path: str
     assert answer.json()["errors"][0]["pointer"] == pointer
 
 
-async def test_rates_count_each_outcome_by_provider(world: World, store: StoreClient) -> None:
+async def test_outcomes_are_counted_by_provider(world: World, store: StoreClient) -> None:
     mails = [a_mail(world, recipient=f"r{n}@gmail.example").prepared().answered("delivered") for n in range(3)]
     await told(store, [*mails, a_mail(world).prepared().answered("bounced")])
-    answer = await get(world, "/v1/rates?since=1h&step=day")
+    answer = await get(world, "/v1/rates/outcomes?since=1h&step=day")
     counts = {(rate["type"], rate["provider"]): rate["count"] for rate in answer.json()["data"]}
     assert counts == {("delivered", "gmail.example"): 3, ("bounced", "example.org"): 1}
     assert answer.json()["step"] == "day"
+
+
+async def test_rates_are_one_customers_and_name_their_denominators(world: World, store: StoreClient) -> None:
+    """Four delivered, one of which came back for good, one refused, one complaint: 2 hard of 6 answered, 1 of 4 complained."""
+    mine = [a_mail(world, recipient=f"r{n}@gmail.example").prepared().answered("delivered") for n in range(4)]
+    returned = ReturnedDetail(source="dsn", place="mail.returns/0/1", kind="hard")
+    later: Any = {"provider": "gmail.example", "occurred_at": now_ms() - 1000}
+    mine[0].event("bounced", 100_001, **later, detail=returned)
+    mine[1].event("complained", 100_001, **later, detail=replace(returned, kind="complaint"))
+    refused = a_mail(world, recipient="r9@gmail.example").prepared().answered("bounced")
+    theirs = a_mail(world, tenant="20002", recipient="x@gmail.example").prepared().answered("bounced")
+    await told(store, [*mine, refused, theirs])
+    answer = (await get(world, "/v1/rates?since=1h&window=1d&by=both")).json()
+    (rate,) = answer["data"]
+    assert (rate["provider"], rate["sent"], rate["delivered"], rate["returned"]) == ("gmail.example", 5, 4, 1)
+    assert (rate["hard_bounced"], rate["soft_bounced"], rate["blocked"], rate["answered"]) == (2, 0, 0, 6)
+    assert (rate["hard_bounce_rate"], rate["complaint_rate"]) == (pytest.approx(2 / 6), 0.25)
+    assert set(rate) == set(RateOut.model_fields)
+    everybody = (await get(world, "/v1/rates?since=1h&window=1d", world.as_operator)).json()["data"]
+    assert [(one["hard_bounced"], one["tenant"]) for one in everybody] == [(3, "")]
 
 
 async def test_what_was_just_sent_is_told_from_memory_until_the_store_knows(world: World) -> None:
@@ -177,7 +199,7 @@ async def test_without_a_store_mail_is_taken_and_search_says_that_it_is_not_ther
             assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
 
 
-@pytest.mark.parametrize(("model", "result"), [(UnitState, Hit), (EventOut, Event), (RateOut, Rate)])
+@pytest.mark.parametrize(("model", "result"), [(UnitState, Hit), (EventOut, Event), (OutcomeCount, Rate)])
 def test_what_is_described_is_what_the_queries_give(model: type[BaseModel], result: Any) -> None:
     assert list(model.model_fields) == [field.name for field in fields(result)]
 
