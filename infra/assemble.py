@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from depesche.analytics.archive.keyring import Keyring
     from depesche.analytics.archive.reader import ArchiveReader
     from depesche.analytics.archive.writer import ArchiveWriter
+    from depesche.analytics.controls.book import ControlBook
     from depesche.analytics.directory.directory import Directory
     from depesche.analytics.store.client import StoreClient
     from depesche.api.hallway import Hallway
@@ -40,6 +41,7 @@ class Toolbox:
         self._keyring: Keyring | None = None
         self._reader: ArchiveReader | None = None
         self._directory: Directory | None = None
+        self._controls: ControlBook | None = None
         self._hallway: Hallway | None = None
         self._writer: ArchiveWriter | None = None
         self._tls: ssl.SSLContext | None = None
@@ -125,6 +127,16 @@ class Toolbox:
     def at_the_end(self, stop: Callable[[], Awaitable[None]]) -> None:
         """Have ``stop`` called when the services have ended, before the tools that were made earlier are closed."""
         self._stack.push_async_callback(stop)
+
+    async def controls(self) -> ControlBook:
+        """The operator's orders, read to the end and followed."""
+        if self._controls is None:
+            from depesche.analytics.controls.book import ControlBook
+
+            self._controls = ControlBook(self.settings)
+            self._stack.push_async_callback(self._controls.stop)
+            await self._controls.start()
+        return self._controls
 
     async def producer(self, name: str) -> AIOKafkaProducer:
         """A producer of its own for ``name``: event traffic must not wait behind another's flush to disk."""
@@ -218,19 +230,23 @@ async def _prepare(tools: Toolbox) -> Service:
     from depesche.streams.stages.prepare import Prepare
 
     directory = await tools.directory()
-    return Prepare(tools.settings, tools.keyring, tools.archive_reader, directory, tools.process, tools.resolver)
+    controls = await tools.controls()
+    return Prepare(
+        tools.settings, tools.keyring, tools.archive_reader, directory, tools.process, tools.resolver, controls
+    )
 
 
 async def _deliver(tools: Toolbox) -> Service:
     from depesche.streams.stages.deliver import Deliver
 
-    return Deliver(tools.settings, tools.keyring, tools.archive_reader, tools.process, tools.resolver)
+    controls = await tools.controls()
+    return Deliver(tools.settings, tools.keyring, tools.archive_reader, tools.process, tools.resolver, controls)
 
 
 async def _retry(tools: Toolbox) -> Service:
     from depesche.streams.stages.retry import Retry
 
-    return Retry(tools.settings, tools.process)
+    return Retry(tools.settings, tools.process, controls=await tools.controls())
 
 
 async def _analytics(tools: Toolbox) -> Service:

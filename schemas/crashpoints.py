@@ -31,6 +31,8 @@ POINTS: Final = {
     "R2": "return: record acknowledged, no reply yet",
     "R3": "returns: report read and its unit found, nothing said",
     "R4": "returns: events acknowledged, offset not committed",
+    "L1": "retry: a portion of an order's units brought back, not noted",
+    "L2": "retry: a portion brought back and noted, the sweep not done",
     "S1": "sink: batch built, nothing inserted",
     "S2": "sink: batch inserted, offset not recorded",
 }

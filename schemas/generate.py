@@ -31,6 +31,8 @@ ORDER = (
     "alert",
     "returned_mail",
     "returned_envelope",
+    "control",
+    "sweep_mark",
 )
 PRIMITIVES = {
     "string": "str",

@@ -13,6 +13,7 @@ Counter = Literal[
     "mail_attempts_ambiguous_total",  # Attempts whose reply was never read after the final dot.
     "mail_sink_rows_total",  # Rows written to ClickHouse.
     "mail_dead_letters_total",  # Records buried, by stage.
+    "mail_units_controlled_total",  # Units an operator's order met at a courier, by action.
     "mail_scan_waits_total",  # Units that had to wait because a scanner was down, by engine.
 ]
 Histogram = Literal[
@@ -25,6 +26,7 @@ Gauge = Literal[
     "mail_sink_lag_seconds",  # Age of the oldest event not yet in ClickHouse.
     "mail_smtp_connections",  # Open SMTP connections, by direction.
     "mail_units_in_flight",  # Units a stage is working on, by stage.
+    "mail_controls_active",  # Operator's orders in force, by action.
 ]
 
 COUNTERS: dict[Counter, tuple[str, tuple[str, ...]]] = {
@@ -39,6 +41,7 @@ COUNTERS: dict[Counter, tuple[str, tuple[str, ...]]] = {
     "mail_attempts_ambiguous_total": ("Attempts whose reply was never read after the final dot", ()),
     "mail_sink_rows_total": ("Rows written to ClickHouse", ("table",)),
     "mail_dead_letters_total": ("Records buried", ("stage",)),
+    "mail_units_controlled_total": ("Units that an operator's order met at a courier", ("action",)),
     "mail_scan_waits_total": ("Units that waited because a scanner was down", ("engine",)),
 }
 HISTOGRAMS: dict[Histogram, tuple[str, tuple[str, ...]]] = {
@@ -51,4 +54,5 @@ GAUGES: dict[Gauge, tuple[str, tuple[str, ...]]] = {
     "mail_sink_lag_seconds": ("Age of the oldest event not yet in ClickHouse", ()),
     "mail_smtp_connections": ("Open SMTP connections", ("direction",)),
     "mail_units_in_flight": ("Units a stage is working on", ("stage",)),
+    "mail_controls_active": ("Operator's orders in force", ("action",)),
 }

@@ -488,7 +488,7 @@ class UnitEnvelope:
 
 
 class AttemptPhase(StrEnum):
-    """started: a connection may be used; committing: the final dot may go out; finished: the reply is known; ambiguous: it ended and nobody can know whether the far side took it; parked: not tried, moved to the ladder."""
+    """started: a connection may be used; committing: the final dot may go out; finished: the reply is known; ambiguous: it ended and nobody can know whether the far side took it; parked: not tried, moved to the ladder; rerouted: not tried, goes on as the next attempt on another route."""
 
     UNKNOWN = "unknown"
     STARTED = "started"
@@ -496,6 +496,7 @@ class AttemptPhase(StrEnum):
     FINISHED = "finished"
     AMBIGUOUS = "ambiguous"
     PARKED = "parked"
+    REROUTED = "rerouted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1790,6 +1791,189 @@ class ReturnedEnvelope:
             recipients=tuple(raw["recipients"]),
             client=raw["client"],
             helo=raw["helo"],
+        )
+
+
+class ControlAction(StrEnum):
+    """suspend: nothing in scope is sent; drop: what is in scope ends as cancelled; reroute: what is in scope leaves by another pool; retry: what waits on the ladder is tried now, once."""
+
+    UNKNOWN = "unknown"
+    SUSPEND = "suspend"
+    DROP = "drop"
+    REROUTE = "reroute"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlScope:
+    """Which units an order is about: those that fit every field that is set; with none set, all.
+
+    Fields:
+        tenant: Customer number.
+        account: Technical account.
+        campaign_id: A customer's campaign; never without tenant or account.
+        provider: Mailbox provider.
+        recipient_domain: Domain of the recipient, as an A-label.
+        sender_domain: Registered sender domain.
+        pool: Egress pool of the unit's route.
+    """
+
+    tenant: str | None = None
+    account: str | None = None
+    campaign_id: str | None = None
+    provider: str | None = None
+    recipient_domain: str | None = None
+    sender_domain: str | None = None
+    pool: str | None = None
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "tenant": self.tenant,
+            "account": self.account,
+            "campaign_id": self.campaign_id,
+            "provider": self.provider,
+            "recipient_domain": self.recipient_domain,
+            "sender_domain": self.sender_domain,
+            "pool": self.pool,
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> ControlScope:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            tenant=raw["tenant"],
+            account=raw["account"],
+            campaign_id=raw["campaign_id"],
+            provider=raw["provider"],
+            recipient_domain=raw["recipient_domain"],
+            sender_domain=raw["sender_domain"],
+            pool=raw["pool"],
+        )
+
+
+class ControlState(StrEnum):
+    """Whether it still holds."""
+
+    UNKNOWN = "unknown"
+    ACTIVE = "active"
+    LIFTED = "lifted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """An operator's order about mail that is under way. Topic mail.controls holds each as it is now, mail.controls.history every version.
+
+    Fields:
+        control_id: UUIDv7 of the order.
+        action: What is to be done.
+        scope: Which units it is about.
+        target_pool: Of reroute: the pool that takes them.
+        until: When it ends by itself; null: when it is lifted.
+        reason: Why, in the words of whoever gave it.
+        by: Who gave it.
+        at: When it was given.
+        state: Whether it still holds.
+        changed_by: Who wrote this version.
+        changed_at: When this version was written.
+    """
+
+    control_id: str
+    action: ControlAction
+    scope: ControlScope
+    target_pool: str = ''
+    until: int | None = None
+    reason: str = ''
+    by: str
+    at: int
+    state: ControlState
+    changed_by: str = ''
+    changed_at: int
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "control_id": self.control_id,
+            "action": self.action,
+            "scope": self.scope.to_avro(),
+            "target_pool": self.target_pool,
+            "until": self.until,
+            "reason": self.reason,
+            "by": self.by,
+            "at": self.at,
+            "state": self.state,
+            "changed_by": self.changed_by,
+            "changed_at": self.changed_at,
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> Control:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            control_id=raw["control_id"],
+            action=ControlAction(raw["action"]),
+            scope=ControlScope.from_avro(raw["scope"]),
+            target_pool=raw["target_pool"],
+            until=raw["until"],
+            reason=raw["reason"],
+            by=raw["by"],
+            at=raw["at"],
+            state=ControlState(raw["state"]),
+            changed_by=raw["changed_by"],
+            changed_at=raw["changed_at"],
+        )
+
+
+class SweepPhase(StrEnum):
+    """begun: from now on records may go back early; taken: these have; done: all that stood there when the order was given have been looked at."""
+
+    UNKNOWN = "unknown"
+    BEGUN = "begun"
+    TAKEN = "taken"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepMark:
+    """How far the ladder's keeper has come with an order on one partition of one rung: which records it has brought back before their time. Topic mail.sweeps, partition = that of the rung.
+
+    Fields:
+        sweep: The order and what of it is carried out: control id/state.
+        rung: The rung, such as 15m.
+        phase: The step.
+        offsets: With taken: the records' offsets; they are passed over when their time comes.
+        worker: Keeper that writes.
+        at: When.
+    """
+
+    sweep: str
+    rung: str
+    phase: SweepPhase
+    offsets: tuple[int, ...] = ()
+    worker: str
+    at: int
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "sweep": self.sweep,
+            "rung": self.rung,
+            "phase": self.phase,
+            "offsets": self.offsets,
+            "worker": self.worker,
+            "at": self.at,
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> SweepMark:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            sweep=raw["sweep"],
+            rung=raw["rung"],
+            phase=SweepPhase(raw["phase"]),
+            offsets=tuple(raw["offsets"]),
+            worker=raw["worker"],
+            at=raw["at"],
         )
 
 

@@ -76,6 +76,18 @@ RETRY = {
     )
     for rung in RETRIES
 }
+NOW = "now"
+"""The rung without a delay: a unit that leaves its courier for another route passes over it to the courier of that route."""
+RETRY[NOW] = Topic(
+    "mail.retry.now", "MailUnit", "route", "Units on their way from one route to another.", config=_deleted_after(14)
+)
+SWEEPS = Topic(
+    "mail.sweeps",
+    "SweepMark",
+    "none; partition of the rung",
+    "Which units the ladder's keeper has brought back before their time, by an operator's order.",
+    config=_deleted_after(14),
+)
 ATTEMPTS = Topic(
     "mail.attempts",
     "AttemptMarks",
@@ -98,6 +110,22 @@ AUDIT = Topic(
     "DirectoryRecord",
     "kind/id/tenant",
     "Every version of every thing in the directory.",
+    spread=False,
+    config=_deleted_after(3650),
+)
+CONTROLS = Topic(
+    "mail.controls",
+    "Control",
+    "control id",
+    "The operator's orders as they are now.",
+    spread=False,
+    config=COMPACTED,
+)
+CONTROLS_HISTORY = Topic(
+    "mail.controls.history",
+    "Control",
+    "control id",
+    "Every version of every order: who, when, why.",
     spread=False,
     config=_deleted_after(3650),
 )
@@ -149,11 +177,14 @@ ALL: tuple[Topic, ...] = (
     KEYED_JOBS,
     OUTBOUND,
     *RETRY.values(),
+    SWEEPS,
     ATTEMPTS,
     EVENTS,
     OUTCOMES,
     DIRECTORY,
     AUDIT,
+    CONTROLS,
+    CONTROLS_HISTORY,
     SUPPRESSIONS,
     PACE,
     RATES,
@@ -165,7 +196,18 @@ ALL: tuple[Topic, ...] = (
 
 #: Event types that are what the world answered; all others are what we did (design section 3).
 OUTCOME_TYPES = frozenset(
-    {"deferred", "delivered", "bounced", "complained", "opened", "clicked", "unsubscribed", "expired", "failed"}
+    {
+        "deferred",
+        "delivered",
+        "bounced",
+        "complained",
+        "opened",
+        "clicked",
+        "unsubscribed",
+        "expired",
+        "failed",
+        "cancelled",
+    }
 )
 
 

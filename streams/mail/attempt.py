@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from depesche.schemas.identity import event_id
-from depesche.schemas.records import AttemptDetail, EventType, FailedDetail, MailEvent, MailUnit, Personal
+from depesche.schemas.records import (
+    AttemptDetail,
+    CancelledDetail,
+    EventType,
+    FailedDetail,
+    MailEvent,
+    MailUnit,
+    Personal,
+)
 from depesche.schemas.settings import DeliverSettings
 from depesche.streams.mail.ladder import NextTry, after_attempt
 from depesche.streams.mail.reply import judge, queue_id
@@ -104,8 +112,17 @@ class Scribe:
         finding = Finding("", recipient=recipient)
         return self._event(unit, EventType.FAILED, FailedDetail(code=code, stage=stage), finding, now)
 
+    def cancelled(self, unit: MailUnit, detail: CancelledDetail, recipient: str | None, now: int) -> MailEvent:
+        """The final event of a unit that an operator's order dropped."""
+        return self._event(unit, EventType.CANCELLED, detail, Finding("", recipient=recipient), now)
+
     def _event(
-        self, unit: MailUnit, kind: EventType, detail: AttemptDetail | FailedDetail, finding: Finding, now: int
+        self,
+        unit: MailUnit,
+        kind: EventType,
+        detail: AttemptDetail | CancelledDetail | FailedDetail,
+        finding: Finding,
+        now: int,
     ) -> MailEvent:
         id_ = event_id(unit.unit_id, kind.value, unit.attempt)
         personal = Personal(
@@ -153,3 +170,8 @@ def next_form(unit: MailUnit, deferred: MailEvent) -> MailUnit:
         due_at=detail.next_attempt_at,
         last_reply=f"{detail.code or ''} {detail.enhanced_code}".strip(),
     )
+
+
+def rerouted_form(unit: MailUnit, route: str) -> MailUnit:
+    """The unit as it goes on by ``route``: as its next attempt, so that no courier takes it for a repetition of this one."""
+    return replace(unit, route=route, attempt=unit.attempt + 1, sequence=unit.sequence + 1)

@@ -17,11 +17,11 @@ from depesche.schemas.records import AttemptPhase
 WINDOW = 50_000
 """Records of mail.outbound over which a repetition is recognised: a minute and a half at 500 a second and partition."""
 
-Standing = Literal["new", "stale", "told", "ambiguous", "parked"]
+Standing = Literal["new", "stale", "told", "ambiguous", "parked", "rerouted"]
 """What to do with a record: attempt it; pass over it; make sure that its outcome is told; conclude it as ambiguous; make sure
-that it waits on the ladder."""
+that it waits on the ladder; make sure that it goes on by another route."""
 
-_TERMINAL = (AttemptPhase.FINISHED, AttemptPhase.AMBIGUOUS)
+_TERMINAL = (AttemptPhase.FINISHED, AttemptPhase.AMBIGUOUS, AttemptPhase.REROUTED)
 
 
 @dataclass(slots=True)
@@ -77,12 +77,14 @@ class AttemptMemory:
             return "new"
         if attempt < known.attempt:
             return "stale"
+        its_own = offset == known.offset and not known.settled
         if known.phase in _TERMINAL:
-            return "told" if offset == known.offset and not known.settled else "stale"
+            ended: Standing = "rerouted" if known.phase is AttemptPhase.REROUTED else "told"
+            return ended if its_own else "stale"
         if known.phase is AttemptPhase.COMMITTING:
             return "ambiguous"
         if known.phase is AttemptPhase.PARKED and offset <= known.offset:
-            return "parked" if offset == known.offset and not known.settled else "stale"
+            return "parked" if its_own else "stale"
         return "new"
 
     def forget_below(self, offset: int) -> None:

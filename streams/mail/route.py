@@ -90,6 +90,11 @@ def shard_of(recipient_key: str, shards: int) -> int:
     return int(recipient_key[-8:], 16) % shards if shards > 1 else 0
 
 
+def with_pool(route: str, pool: str) -> str:
+    """The same route by another pool."""
+    return "/".join((pool, *route.split("/")[1:]))
+
+
 def route_of(provider: str, pool: str = POOL, shard: int = 0) -> str:
     """The route string ``pool/provider/shard``."""
     return f"{pool}/{provider}/{shard}"

@@ -167,7 +167,7 @@ class Recalled:
 
 
 def _may_be_on_the_ladder(phase: AttemptPhase, outcome: str | None) -> bool:
-    return phase is AttemptPhase.PARKED or outcome == EventType.DEFERRED.value
+    return phase in (AttemptPhase.PARKED, AttemptPhase.REROUTED) or outcome == EventType.DEFERRED.value
 
 
 def _since(begun: float) -> float:

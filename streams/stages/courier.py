@@ -20,6 +20,7 @@ from depesche.streams.stages.attempt_log import AttemptLog
 from depesche.streams.stages.connections import Connections
 from depesche.streams.stages.content_budget import ContentBudget
 from depesche.streams.stages.errand import Errand
+from depesche.streams.stages.hand import Hand
 from depesche.streams.stages.lane import Lane
 from depesche.streams.stages.pulse import Pulse
 from depesche.streams.stages.recorder import Recorder
@@ -41,6 +42,7 @@ class Gear:
         marks: where attempts are written ahead.
         recorder: where they end.
         pulse: whether we still are who we think.
+        hand: what the operator has ordered.
         end: ends the process with a fault that is nobody's mail's.
     """
 
@@ -51,6 +53,7 @@ class Gear:
     marks: AttemptLog
     recorder: Recorder
     pulse: Pulse
+    hand: Hand
     end: Callable[[Exception], None]
 
 
@@ -160,6 +163,8 @@ class Courier:
         try:
             if not self._may_go_on(errand):
                 return False
+            if gear.hand.meets(errand):
+                return True
             errand.stage, errand.begun = "under way", self._loop.time()
             body = self._content(errand)
             gear.marks.note(errand.partition, errand.mark(AttemptPhase.STARTED))

@@ -17,15 +17,15 @@ from aiokafka.structs import TopicPartition
 
 from depesche.analytics.archive.keyring import Keyring
 from depesche.analytics.archive.reader import ArchiveReader
+from depesche.analytics.controls.book import ControlBook
 from depesche.analytics.log import client
-from depesche.analytics.log.topics import partition_counts
 from depesche.schemas.codec import decode, encode
 from depesche.schemas.crashpoints import crashpoint
-from depesche.schemas.errors import ContentLostError, SetupError, UndecodableError
+from depesche.schemas.errors import ContentLostError, UndecodableError
 from depesche.schemas.records import AttemptPhase, MailUnit, Personal, UnitEnvelope
 from depesche.schemas.service import Clock, now_ms
 from depesche.schemas.settings import Settings
-from depesche.schemas.topics import ATTEMPTS, OUTBOUND, OUTCOMES, RETRY
+from depesche.schemas.topics import OUTBOUND, RETRY
 from depesche.streams.mail.attempt import Finding, Scribe
 from depesche.streams.mail.attempt_memory import WINDOW, AttemptMemory, Known
 from depesche.streams.mail.ladder import until
@@ -38,8 +38,9 @@ from depesche.streams.stages.content_budget import ContentBudget
 from depesche.streams.stages.courier import Gear
 from depesche.streams.stages.dispatch import Dispatch
 from depesche.streams.stages.errand import Errand
+from depesche.streams.stages.hand import Hand
 from depesche.streams.stages.pulse import Pulse
-from depesche.streams.stages.recorder import Recorder, place
+from depesche.streams.stages.recorder import Recorder, outcome_partitions, place
 from depesche.streams.stages.trail import header, written_since
 from depesche.streams.wire.dns import Hosts, Resolver
 
@@ -122,6 +123,8 @@ class DeliverStage(Stage):
         record = flight.record
         if record.value is None:
             raise UndecodableError("a unit without a value")
+        if self._gear.hand.postpones(flight, self.take):
+            return
         unit = decode(MailUnit, record.value)
         flight.tenant, flight.unit_id = unit.tenant, unit.unit_id
         crashpoint("D1")
@@ -185,6 +188,8 @@ class DeliverStage(Stage):
             log.warning("attempt_ambiguous", unit_id=errand.unit.unit_id, attempt=errand.unit.attempt)
             text = "A courier ended between the final dot and its reply."
             recorder.settle(errand, Finding("dot", text=text, ambiguous=True, recipient=errand.recipient))
+        elif standing == "rerouted":
+            self._gear.hand.tell_again(errand, on_the_ladder)
         elif standing == "parked" and place(errand.unit, errand.offset) in on_the_ladder:
             recorder.leave(errand, AttemptPhase.PARKED)
         elif standing == "parked":
@@ -194,11 +199,13 @@ class DeliverStage(Stage):
 
     def _send_off(self, errand: Errand) -> None:
         unit, now = errand.unit, self._clock()
+        if self._gear.hand.meets(errand):
+            return
         if now >= unit.expires_at:
             finding = Finding("", 0, "4.4.7", "", recipient=errand.recipient)
             self._gear.recorder.settle(errand, finding)
         elif unit.due_at > now + _EARLY_MS:
-            self._gear.recorder.park(errand, until(unit.due_at, now, self._settings.deliver.time_scale))
+            self._gear.recorder.park(errand, until(unit.due_at, now, self._settings.deliver.time_scale), "scheduled")
         else:
             hosts = self._resolver.known_hosts(unit.recipient_domain)
             if hosts is not None:
@@ -259,7 +266,7 @@ class DeliverStage(Stage):
     async def work(self) -> None:
         """See ``Stage``."""
         gear = self._gear
-        parts = (gear.marks.work(), gear.recorder.work(), gear.pulse.run(), self._tidy_often())
+        parts = (gear.marks.work(), gear.recorder.work(), gear.pulse.run(), gear.hand.watch(), self._tidy_often())
         tasks = [asyncio.create_task(part) for part in parts]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -274,6 +281,7 @@ class DeliverStage(Stage):
         while True:
             await asyncio.sleep(_TIDY_SECONDS)
             self._dispatch.tidy()
+            self._gear.hand.sweep(self._dispatch)
             now = self._loop.time()
             for errand in self._errands.values():
                 if now - errand.carried_at > _CARRY_SECONDS and errand.stage != "settling" and errand.live:
@@ -300,6 +308,7 @@ class DeliverStage(Stage):
         """End everything that is under way; what has no dot yet is not sent."""
         for task in self._tasks:
             task.cancel()
+        self._gear.hand.stop()
         await self._dispatch.stop()
 
 
@@ -315,6 +324,7 @@ class Deliver:
         archive_reader: ArchiveReader,
         member: str,
         resolver: Resolver | None = None,
+        controls: ControlBook | None = None,
     ) -> None:
         """Prepare to run.
 
@@ -324,12 +334,14 @@ class Deliver:
             archive_reader: where the content lies.
             member: name that this worker keeps over restarts; no other live worker has it.
             resolver: finds hosts; default: one of its own.
+            controls: the operator's orders; default: none are ever given.
         """
         self._settings = settings
         self._keyring = keyring
         self._archive = archive_reader
         self._member = member
         self._resolver = resolver
+        self._controls = controls or ControlBook(settings)
 
     async def run(self, ready: Callable[[], None]) -> None:
         """See ``Service``. Raises what made it impossible to go on."""
@@ -365,27 +377,11 @@ class Deliver:
         worker = f"deliver-{self._member}"
         marks = AttemptLog(settings, marks_producer, worker)
         scribe = Scribe(deliver, worker, self._seal)
-        recorder = Recorder(settings, marks, producer, scribe, await _outcome_partitions(settings))
+        recorder = Recorder(settings, marks, producer, scribe, await outcome_partitions(settings))
         connections = Connections(deliver, deliver.helo or settings.smtp.hostname)
-        return Gear(deliver, connections, self._archive, ContentBudget(), marks, recorder, Pulse(), end)
+        hand = Hand(self._controls, recorder, end, deliver.time_scale)
+        return Gear(deliver, connections, self._archive, ContentBudget(), marks, recorder, Pulse(), hand, end)
 
     def _seal(self, tenant: str, event_id: str, personal: Personal) -> tuple[str, bytes]:
         key = self._keyring.today(tenant)
         return key.id, key.seal(encode(personal), b"event|" + event_id.encode())
-
-
-async def _outcome_partitions(settings: Settings) -> int:
-    """How many partitions mail.outcomes has.
-
-    Raises:
-        SetupError: a topic is missing, or one that follows mail.outbound partition by partition has fewer of them.
-    """
-    followers = (ATTEMPTS, *RETRY.values())
-    counts = await partition_counts(settings, OUTBOUND, OUTCOMES, *followers)
-    short = [topic.name for topic in followers if counts[topic.name] < counts[OUTBOUND.name]]
-    if short:
-        raise SetupError(
-            f"{', '.join(short)}: fewer partitions than {OUTBOUND.name}",
-            fix=f"Add partitions, so that each of them has {counts[OUTBOUND.name]}.",
-        )
-    return counts[OUTCOMES.name]

@@ -155,7 +155,7 @@ class Dispatch:
         next_try = without_attempt(unit.accepted_at, now, unit.expires_at, self.gear.settings.time_scale)
         if next_try is not None:
             self.parked += 1
-            self.gear.recorder.park(errand, next_try)
+            self.gear.recorder.park(errand, next_try, "no room")
             return
         reason = lane.last_answer if lane is not None else ""
         enhanced = NO_TLS if lane is not None and lane.last_enhanced == NO_TLS else "4.4.7"
@@ -169,6 +169,25 @@ class Dispatch:
             route.tidy(now)
             if not route.lanes and not route.couriers:
                 del self._routes[route.name]
+
+    def withdraw(self, chosen: Callable[[Errand], bool]) -> list[Errand]:
+        """Take the waiting units for which ``chosen`` is true out of their lanes; what is under way goes on."""
+        taken: list[Errand] = []
+        for route in self._routes.values():
+            for lane in route.lanes.values():
+                found = [errand for errand in lane.queue if errand.live and chosen(errand)]
+                if found:
+                    gone = set(found)
+                    lane.queue = deque(errand for errand in lane.queue if errand not in gone)
+                    taken += found
+        return taken
+
+    def reopen(self, chosen: Callable[[str], bool]) -> None:
+        """Let the lanes of the routes for which ``chosen`` is true try again at once."""
+        for route in self._routes.values():
+            if chosen(route.name):
+                for lane in route.lanes.values():
+                    lane.reopen()
 
     def abandon(self) -> None:
         """Drop what is another's by now, in the middle of whatever it is."""

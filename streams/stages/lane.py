@@ -113,6 +113,10 @@ class Lane:
         self._closed_until = now + seconds
         return seconds
 
+    def reopen(self) -> None:
+        """Somebody wants it tried now, whatever happened before."""
+        self._closed_until = 0.0
+
     @property
     def empty(self) -> bool:
         """Whether it can be forgotten, but for what it remembers of failures."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from aiokafka import AIOKafkaProducer
@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaProducer
 from depesche.analytics.archive.keyring import Keyring
 from depesche.analytics.archive.reader import ArchiveReader
 from depesche.analytics.archive.return_keys import return_keys
+from depesche.analytics.controls.book import ControlBook
 from depesche.analytics.directory.directory import Directory
 from depesche.analytics.directory.things import OwnedDomain, SigningKey
 from depesche.analytics.log.client import full_name, producer
@@ -25,7 +26,7 @@ from depesche.schemas import cloudevents
 from depesche.schemas.codec import decode, encode
 from depesche.schemas.crashpoints import crashpoint
 from depesche.schemas.errors import ContentLostError, TooLargeError, UndecodableError
-from depesche.schemas.records import DropReason, Job, JobEnvelope, JobMessage, MailEvent, MailUnit
+from depesche.schemas.records import DropReason, Job, JobEnvelope, JobMessage, MailEvent, MailUnit, SenderDomain
 from depesche.schemas.service import Clock, now_ms
 from depesche.schemas.settings import ScanSettings, Settings
 from depesche.schemas.topics import (
@@ -40,12 +41,13 @@ from depesche.schemas.topics import (
 )
 from depesche.schemas.values import Address
 from depesche.streams.mail.dkim import Signer
-from depesche.streams.mail.front import Fronts, ReturnPath
+from depesche.streams.mail.front import Front, Fronts, ReturnPath
 from depesche.streams.mail.screen import Drop, Sender, role_recipients_of, screen_recipient, screen_sender
 from depesche.streams.runner.guard import guarded_await
 from depesche.streams.runner.runner import Limits, Runner
 from depesche.streams.runner.stage import Flight, Stage
 from depesche.streams.stages.budget import Budget
+from depesche.streams.stages.hand import CANCEL, ORDER
 from depesche.streams.stages.prepared import JobOpened, UnitStory
 from depesche.streams.stages.routing import Routing
 from depesche.streams.wire.dns import Resolver
@@ -56,6 +58,8 @@ HELD_BYTES = 128 << 20
 IN_FLIGHT = 256
 
 Sent = asyncio.Future[object]
+NOTHING = Front("", b"")
+"""In front of a unit that is not fit to be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class Gear:
         scanners: the engines every message must pass.
         out: a started producer for events and units.
         routing: finds the provider of a domain.
+        controls: the operator's orders; what is to be dropped is neither scanned nor signed.
     """
 
     keyring: Keyring
@@ -77,6 +82,7 @@ class Gear:
     scanners: Scanners
     out: AIOKafkaProducer
     routing: Routing
+    controls: ControlBook
 
 
 class Preparation(Stage):
@@ -93,6 +99,7 @@ class Preparation(Stage):
         self._scanners = gear.scanners
         self._producer = gear.out
         self._routing = gear.routing
+        self._controls = gear.controls
         self._worker = worker
         self._clock = clock
         self._budget = Budget(HELD_BYTES)
@@ -135,6 +142,8 @@ class Preparation(Stage):
         for story in stories:
             if isinstance(story.verdict, Drop):
                 said.append(await self._say(story.dropped(story.verdict, self._clock())))
+        if domain is not None:
+            live = await self._without_dropped(live, domain.value, said)
         fault = await self._sent_out(opened, domain, live, said) if live and domain else None
         for sent in said:
             await sent
@@ -143,6 +152,22 @@ class Preparation(Stage):
             raise fault
         crashpoint("P3")
         flight.done()
+
+    async def _without_dropped(self, live: list[UnitStory], sender: SenderDomain, said: list[Sent]) -> list[UnitStory]:
+        """Pass on, unsigned and unscanned, what an order drops; gives the rest.
+
+        Not an event from here: a job can be prepared twice, with an order given in between. Only the couriers know what became
+        of a unit, so they say how it ended (``hand``).
+        """
+        rest: list[UnitStory] = []
+        for story in live:
+            order = self._controls.dropping(story.traits(sender))
+            if order is None:
+                rest.append(story)
+            else:
+                marks = [(CANCEL, order.control.control_id.encode()), (ORDER, b"%d" % order.offset)]
+                said.append(await self._send(story.unit(NOTHING, sender), marks))
+        return rest
 
     async def _sent_out(
         self, opened: JobOpened, domain: OwnedDomain | None, live: list[UnitStory], said: list[Sent]
@@ -227,13 +252,14 @@ class Preparation(Stage):
         )
         return sent
 
-    async def _send(self, unit: MailUnit) -> Sent:
+    async def _send(self, unit: MailUnit, marks: Sequence[tuple[str, bytes]] = ()) -> Sent:
+        named = cloudevents.headers(unit.unit_id, "email.unit", unit.unit_id, unit.accepted_at, unit.traceparent)
         sent: Sent = await self._producer.send(
             full_name(self._settings.kafka, OUTBOUND.name),
             encode(unit),
             key=unit.route.encode(),
             partition=route_partition(unit.route, self._partitions[OUTBOUND.name]),
-            headers=cloudevents.headers(unit.unit_id, "email.unit", unit.unit_id, unit.accepted_at, unit.traceparent),
+            headers=[*named, *marks],
         )
         return sent
 
@@ -251,6 +277,7 @@ class Prepare:
         directory: Directory,
         member: str,
         resolver: Resolver,
+        controls: ControlBook | None = None,
     ) -> None:
         self._settings = settings
         self._keyring = keyring
@@ -258,6 +285,7 @@ class Prepare:
         self._directory = directory
         self._member = member
         self._resolver = resolver
+        self._controls = controls or ControlBook(settings)
 
     async def run(self, ready: Callable[[], None]) -> None:
         """See ``schemas.service.Service``."""
@@ -266,7 +294,7 @@ class Prepare:
         await out.start()
         try:
             scanners, routing = Scanners(engines), Routing(self._resolver)
-            gear = Gear(self._keyring, self._archive, self._directory, scanners, out, routing)
+            gear = Gear(self._keyring, self._archive, self._directory, scanners, out, routing, self._controls)
             stage = Preparation(self._settings, gear, f"prepare-{self._member}")
             await stage.start()
             await Runner(self._settings, stage, out, self._member, Limits(in_flight=IN_FLIGHT)).run(ready)

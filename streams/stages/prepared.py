@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from depesche.analytics.archive.keyring import DataKey
+from depesche.analytics.controls.orders import Traits
 from depesche.schemas.codec import encode
 from depesche.schemas.identity import event_id, recipient_key, unit_id
 from depesche.schemas.records import (
@@ -77,6 +78,12 @@ class UnitStory:
         self._opened = opened
         self.domain = verdict.domain if isinstance(verdict, Address) else ""
         self.provider = opened.providers.get(self.domain, self.domain)
+
+    def traits(self, sender: SenderDomain) -> Traits:
+        """What an operator's order can be about."""
+        job = self._opened.job
+        route = route_of(self.provider, sender.pool)
+        return Traits(job.tenant, job.account, job.campaign_id, self.provider, self.domain, job.sender_domain, route)
 
     def accepted(self) -> MailEvent:
         """We have taken it; the one event that carries who and what."""
@@ -152,6 +159,7 @@ class UnitStory:
             leading_dots=self.message.leading_dots,
             eight_bit=self.message.eight_bit,
             smtputf8=job.smtputf8 or self.verdict.needs_smtputf8,
+            campaign_id=job.campaign_id,
             tls=sender.tls,
             traceparent=job.traceparent,
             key_id=key.id,

@@ -20,20 +20,25 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 from depesche.analytics.log.client import full_name
+from depesche.analytics.log.topics import partition_counts
 from depesche.schemas import cloudevents
 from depesche.schemas.codec import encode, event_from
 from depesche.schemas.crashpoints import crashpoint
-from depesche.schemas.records import AttemptPhase, EventType, MailEvent, MailUnit
+from depesche.schemas.errors import SetupError
+from depesche.schemas.records import AttemptPhase, CancelledDetail, EventType, MailEvent, MailUnit
 from depesche.schemas.service import Clock, now_ms
 from depesche.schemas.settings import Settings
-from depesche.schemas.topics import OUTBOUND, OUTCOMES, RETRY, partition_of
-from depesche.streams.mail.attempt import Conclusion, Finding, Scribe, next_form
+from depesche.schemas.topics import ATTEMPTS, NOW, OUTBOUND, OUTCOMES, RETRY, partition_of
+from depesche.streams.mail.attempt import Conclusion, Finding, Scribe, next_form, rerouted_form
 from depesche.streams.mail.ladder import NextTry
+from depesche.streams.mail.route import with_pool
 from depesche.streams.runner.stage import Flight
 from depesche.streams.stages.attempt_log import AttemptLog
 from depesche.streams.stages.errand import Errand
 
 Ended = Callable[[Errand, AttemptPhase], None]
+WHY = "why"
+"""Header of a unit on the ladder that waits there for another reason than a reply."""
 
 
 @dataclass(slots=True)
@@ -47,6 +52,7 @@ class _Telling:
     next_unit: MailUnit | None
     next_try: NextTry | None
     fault: Exception | None = None
+    why: str = ""
     unacknowledged: int = 0
 
 
@@ -97,12 +103,46 @@ class Recorder:
         event = self._scribe.failed(errand.unit, code, "deliver", errand.recipient, self._clock())
         self._write_down(errand, AttemptPhase.FINISHED, Conclusion(event), fault)
 
-    def park(self, errand: Errand, next_try: NextTry) -> None:
-        """A unit was not tried and waits on the ladder; that is no attempt and no event."""
+    def cancel(self, errand: Errand, detail: CancelledDetail) -> None:
+        """A unit ends as cancelled, by the order that ``detail`` names."""
+        event = self._scribe.cancelled(errand.unit, detail, errand.recipient, self._clock())
+        self._write_down(errand, AttemptPhase.FINISHED, Conclusion(event))
+
+    def expire(self, errand: Errand, reason: str) -> None:
+        """A unit has no time left to be tried again; ``reason`` is told as if it were a reply."""
+        self.settle(errand, Finding("", 0, "4.4.7", reason, recipient=errand.recipient))
+
+    def park(self, errand: Errand, next_try: NextTry, why: str = "") -> None:
+        """A unit was not tried and waits on the ladder; that is no attempt and no event.
+
+        Args:
+            errand: the unit.
+            next_try: where it waits, and until when.
+            why: for the operator who looks into the queue, such as ``suspended`` and the order's id.
+        """
         errand.stage = "settling"
-        telling = _Telling(errand, AttemptPhase.PARKED, None, b"", errand.unit, next_try)
+        telling = _Telling(errand, AttemptPhase.PARKED, None, b"", errand.unit, next_try, why=why)
         written = self._log.append(errand.partition, errand.mark(AttemptPhase.PARKED))
         written.add_done_callback(partial(self._written_down, telling))
+
+    def reroute(self, errand: Errand, pool: str, on_the_ladder: set[str] | None = None) -> None:
+        """A unit goes on by another pool, as its next attempt; this one ends here without an event.
+
+        Args:
+            errand: the unit.
+            pool: the pool that takes it.
+            on_the_ladder: ``place`` of each unit that is known to be there already; given where its end is written down.
+        """
+        errand.stage = "settling"
+        unit = rerouted_form(errand.unit, with_pool(errand.unit.route, pool))
+        telling = _Telling(errand, AttemptPhase.REROUTED, None, b"", unit, NextTry(NOW, self._clock()), why="rerouted")
+        if on_the_ladder is None:
+            written = self._log.append(errand.partition, errand.mark(AttemptPhase.REROUTED))
+            written.add_done_callback(partial(self._written_down, telling))
+        elif place(unit, errand.offset) in on_the_ladder:
+            self.leave(errand, AttemptPhase.REROUTED)
+        else:
+            self._tell_next(telling)
 
     def tell_again(self, errand: Errand, event_bytes: bytes, on_the_ladder: set[str]) -> None:
         """The attempt ended before a crash, with the event ``event_bytes``; what follows may be missing.
@@ -212,10 +252,7 @@ class Recorder:
                     encode(unit),
                     key=unit.route.encode(),
                     partition=telling.errand.partition,
-                    headers=[
-                        ("due", b"%d" % telling.next_try.due_at),
-                        ("unit", place(unit, telling.errand.offset).encode()),
-                    ],
+                    headers=_ladder_headers(telling, unit, telling.next_try),
                 )
             )
         telling.unacknowledged = len(futures)
@@ -263,6 +300,28 @@ def place(unit: MailUnit, offset: int) -> str:
     return f"{unit.unit_id}/{unit.attempt}/{offset}"
 
 
+def _ladder_headers(telling: _Telling, unit: MailUnit, next_try: NextTry) -> list[tuple[str, bytes]]:
+    why = [(WHY, telling.why.encode())] if telling.why else []
+    return [("due", b"%d" % next_try.due_at), ("unit", place(unit, telling.errand.offset).encode()), *why]
+
+
 def _finish(flight: Flight, written: asyncio.Future[None]) -> None:
     if not written.cancelled() and written.exception() is None:
         flight.done()
+
+
+async def outcome_partitions(settings: Settings) -> int:
+    """How many partitions mail.outcomes has.
+
+    Raises:
+        SetupError: a topic is missing, or one that follows mail.outbound partition by partition has fewer of them.
+    """
+    followers = (ATTEMPTS, *RETRY.values())
+    counts = await partition_counts(settings, OUTBOUND, OUTCOMES, *followers)
+    short = [topic.name for topic in followers if counts[topic.name] < counts[OUTBOUND.name]]
+    if short:
+        raise SetupError(
+            f"{', '.join(short)}: fewer partitions than {OUTBOUND.name}",
+            fix=f"Add partitions, so that each of them has {counts[OUTBOUND.name]}.",
+        )
+    return counts[OUTCOMES.name]

@@ -1,7 +1,8 @@
 """The ladder's keeper: brings units back to mail.outbound when they are due, in the order in which they are due.
 
 All units of a rung wait equally long, so each partition is a queue: only its head needs to be looked at, and a partition whose
-head is not due is not read any further. Memory does not grow with the backlog.
+head is not due is not read any further. Memory does not grow with the backlog. What an order wants back from the middle of a
+queue, the ``Sweeper`` brings.
 
 A unit goes back to the partition of its route, unchanged but for a header that names where it stood; its offset is committed when
 that is acknowledged. Killed in between, the successor finds its predecessor's followers by that header (``trail``) and does not
@@ -25,6 +26,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import CommitFailedError, IllegalStateError
 from aiokafka.structs import TopicPartition
 
+from depesche.analytics.controls.book import ControlBook
 from depesche.analytics.log.client import HEARTBEAT_MS, SESSION_MS, connection, full_name, producer
 from depesche.analytics.log.topics import partition_counts
 from depesche.schemas.codec import decode
@@ -38,12 +40,13 @@ from depesche.streams.runner.stage import Record
 from depesche.streams.runner.tracker import Assignment
 from depesche.streams.runner.watchdog import LagWitness, Watchdog
 from depesche.streams.stages.pulse import Pulse
+from depesche.streams.stages.sweeper import SOURCE, Queue, Sweeper, source_of
 from depesche.streams.stages.trail import header, stopped, written_since
 
 log = structlog.get_logger(__name__)
 
 GROUP = "retry"
-SOURCE = "source"
+_OF_THE_LADDER = ("due", "why", "order", SOURCE)
 _LONGEST_POLL_MS = 250
 _AT_ONCE = 500
 _MOST_UNACKNOWLEDGED = 2_000
@@ -53,12 +56,12 @@ _STOP_SECONDS = 5.0
 _PATIENCE_SECONDS = 60.0
 
 
-class _Waiting:
+class _Waiting(Queue):
     """One partition of a rung: what was read and has not gone back."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.records: deque[Record] = deque()
-        self.checked = False
 
 
 class Retry(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -66,13 +69,16 @@ class Retry(ConsumerRebalanceListener):  # type: ignore[misc]
 
     name = "retry"
 
-    def __init__(self, settings: Settings, member: str, clock: Clock = now_ms) -> None:
+    def __init__(
+        self, settings: Settings, member: str, clock: Clock = now_ms, controls: ControlBook | None = None
+    ) -> None:
         """Prepare to run.
 
         Args:
             settings: everything that can be set.
             member: name that this worker keeps over restarts; no other live worker has it.
             clock: the time in milliseconds.
+            controls: the operator's orders; default: none are ever given.
         """
         self.forwarded = 0
         self._settings = settings
@@ -87,6 +93,8 @@ class Retry(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer | None = None
         self._producer: AIOKafkaProducer | None = None
         self._pulse = Pulse()
+        self._sweeper = Sweeper(settings, self, controls or ControlBook(settings), f"retry-{member}", clock)
+        self._recalled = asyncio.Event()
         self._unacknowledged: deque[asyncio.Future[Any]] = deque()
         self._fault: Exception | None = None
 
@@ -130,7 +138,9 @@ class Retry(ConsumerRebalanceListener):  # type: ignore[misc]
             self._settings, full_name(self._settings.kafka, GROUP), self._topics, self._assignment.committed.keys
         )
         watchdog = Watchdog(lambda: dict(self._assignment.committed), witness, self._idle, _PATIENCE_SECONDS)
-        parts = (self._keep(), self._commit_often(), self._pulse.run(), watchdog.watch())
+        assert self._producer is not None
+        sweeping = self._sweeper.work(self._producer, self._settled)
+        parts = (self._keep(), self._commit_often(), self._pulse.run(), watchdog.watch(), sweeping)
         tasks = [asyncio.create_task(part) for part in parts]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -153,6 +163,8 @@ class Retry(ConsumerRebalanceListener):  # type: ignore[misc]
         while True:
             if self._fault is not None:
                 raise self._fault
+            if not self._recalled.is_set():
+                await self._recall()
             poll_ms = await self._bring_back()
             batches = await consumer.getmany(timeout_ms=poll_ms, max_records=_AT_ONCE)
             for partition, records in batches.items():
@@ -163,6 +175,18 @@ class Retry(ConsumerRebalanceListener):  # type: ignore[misc]
                     consumer.pause(partition)
                 else:
                     consumer.resume(partition)
+
+    async def _recall(self) -> None:
+        """Find out what orders had brought back from partitions that were just given to us."""
+        waiting = self._waiting
+        if waiting:
+            await self._sweeper.recall(dict(waiting), self._partitions)
+        # Given away meanwhile: the next ones are asked about anew.
+        if waiting is self._waiting:
+            self._recalled.set()
+
+    async def _settled(self) -> None:
+        await self._recalled.wait()
 
     async def _bring_back(self) -> int:
         """Send back what is due; gives the milliseconds until something else is, at most ``_LONGEST_POLL_MS``."""
@@ -197,29 +221,68 @@ class Retry(ConsumerRebalanceListener):  # type: ignore[misc]
         waiting.checked = True
 
     async def _send_back(self, partition: TopicPartition, record: Record) -> None:
-        assert self._producer is not None
-        tracker = self._assignment.tracker(partition)
+        tracker, waiting = self._assignment.tracker(partition), self._waiting[partition]
         tracker.begin(record.offset)
-        source = f"{record.topic}/{record.partition}/{record.offset}"
+        waiting.next = record.offset + 1
+        if record.offset in waiting.swept.taken:
+            self._pass_over(waiting, tracker.finish, record.offset)
+            return
+        source = source_of(record)
         if source in self._gone_back:
             self._gone_back.discard(source)
             tracker.finish(record.offset)
             return
         while len(self._unacknowledged) >= _MOST_UNACKNOWLEDGED:
             await asyncio.wait([self._unacknowledged.popleft()])
-        if not self._pulse.alive or tracker.closed:
+        if tracker.closed:
             return
-        headers = [pair for pair in record.headers if pair[0] not in ("due", SOURCE)]
-        sent = await self._producer.send(
+        sent = await self.send(record, record.value, [])
+        if sent is not None:
+            sent.add_done_callback(partial(self._sent_back, tracker.finish, record.offset))
+
+    def _pass_over(self, waiting: _Waiting, finish: Callable[[int], None], offset: int) -> None:
+        """A record that an order has brought back already is done, once that is acknowledged."""
+        flying = waiting.flying.get(offset)
+        if flying is None:
+            finish(offset)
+        else:
+            flying.add_done_callback(partial(self._sent_back, finish, offset))
+
+    # What the sweeper asks (``sweeper.Keeper``).
+
+    def queues(self) -> dict[TopicPartition, Queue]:
+        """See ``sweeper.Keeper``."""
+        return dict(self._waiting)
+
+    def first(self, partition: TopicPartition) -> int | None:
+        """See ``sweeper.Keeper``."""
+        waiting = self._waiting.get(partition)
+        if waiting is None:
+            return None
+        return waiting.records[0].offset if waiting.records else waiting.next or None
+
+    def had_gone_back(self, source: str) -> bool:
+        """See ``sweeper.Keeper``."""
+        return source in self._gone_back
+
+    async def send(
+        self, record: Record, value: bytes | None, more: list[tuple[str, bytes]]
+    ) -> asyncio.Future[Any] | None:
+        """See ``sweeper.Keeper``."""
+        assert self._producer is not None
+        if not self._pulse.alive:
+            return None
+        headers = [pair for pair in record.headers if pair[0] not in _OF_THE_LADDER]
+        sent: asyncio.Future[Any] = await self._producer.send(
             self._outbound,
-            record.value,
+            value,
             key=record.key,
             partition=self._target(record),
-            headers=[*headers, (SOURCE, source.encode())],
+            headers=[*headers, *more, (SOURCE, source_of(record).encode())],
         )
         self.forwarded += 1
         self._unacknowledged.append(sent)
-        sent.add_done_callback(partial(self._sent_back, tracker.finish, record.offset))
+        return sent
 
     def _target(self, record: Record) -> int:
         """The partition of the record's route; it may have changed, when partitions were added meanwhile."""
@@ -261,7 +324,8 @@ class Retry(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Called by the client before the partitions go."""
-        self._waiting.clear()
+        self._waiting = {}
+        self._recalled.clear()
         if revoked:
             await or_end(self._give_up(), self._end)
             self._assignment.forget(list(revoked))
@@ -275,6 +339,7 @@ class Retry(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Called by the client when the group has agreed."""
         self._waiting = {partition: _Waiting() for partition in sorted(assigned)}
+        self._recalled.clear()
 
     def _end(self, fault: Exception) -> None:
         self._fault = fault

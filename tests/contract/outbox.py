@@ -40,7 +40,8 @@ from depesche.schemas.vocabulary import FINAL_TYPES
 from depesche.streams.mail.route import provider_of_domain, route_of
 from depesche.streams.stages.deliver import Deliver
 from depesche.streams.stages.recorder import place
-from depesche.streams.stages.retry import SOURCE, Retry
+from depesche.streams.stages.retry import Retry
+from depesche.streams.stages.sweeper import SOURCE
 from depesche.streams.stages.trail import header
 
 MESSAGE = b"From: a@shop.test\r\nTo: x\r\nSubject: Hello\r\nMessage-ID: <%s@shop.test>\r\n\r\nHello\r\n.\r\nBye\r\n"
