@@ -33,6 +33,8 @@ ORDER = (
     "returned_envelope",
     "control",
     "sweep_mark",
+    "suppression",
+    "suppression_request",
 )
 PRIMITIVES = {
     "string": "str",

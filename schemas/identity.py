@@ -54,3 +54,8 @@ def recipient_key(secret: bytes, address: str) -> str:
     and a suppression that misses ``Ada@`` for ``ada@`` would be worse.
     """
     return hmac.digest(secret, address.lower().encode(), "sha256")[:16].hex()
+
+
+def person_key(pepper: bytes, address: str) -> str:
+    """Keyed hash of a recipient under a key of the service, the same for all customers; see ``recipient_key``."""
+    return recipient_key(pepper, address)

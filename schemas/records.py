@@ -1977,6 +1977,376 @@ class SweepMark:
         )
 
 
+class SuppressionState(StrEnum):
+    """pending: hard bounces are counted, not enough yet; active: suppressed until the time in until; lifted: somebody lifted it."""
+
+    UNKNOWN = "unknown"
+    PENDING = "pending"
+    ACTIVE = "active"
+    LIFTED = "lifted"
+
+
+class SuppressionReason(StrEnum):
+    """Why: the mailbox did not take mail lately, mail bounced, a complaint, an unsubscription, by hand."""
+
+    UNKNOWN = "unknown"
+    TEMPORARY = "temporary"
+    BOUNCED = "bounced"
+    COMPLAINED = "complained"
+    UNSUBSCRIBED = "unsubscribed"
+    MANUAL = "manual"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuppressionEvidence:
+    """One fact: an outcome, or what somebody asked for.
+
+    Fields:
+        event_id: The event, or the request.
+        type: Type of the event; unknown for a request.
+        unit_id: The unit it happened to.
+        at: When it happened.
+        hard: Whether it is a hard bounce, of which a number may be needed.
+        firm: Whether it shows by itself that the address is dead; one that does not needs two more.
+        reply_class: Class of the answer.
+        code: SMTP reply code; 0 without one.
+        enhanced_code: Enhanced status code (RFC 3463).
+        host: Who answered or reported.
+        by: Who asked for it.
+        note: Why, in the words of whoever asked.
+        key_id: The data key that seals the personal fields; empty when they are not kept.
+        sealed_personal: Personal as in the event, sealed for its event id; kept for the youngest fact only.
+    """
+
+    event_id: str
+    type: EventType
+    unit_id: str = ''
+    at: int
+    hard: bool = False
+    firm: bool = True
+    reply_class: str = ''
+    code: int = 0
+    enhanced_code: str = ''
+    host: str = ''
+    by: str = ''
+    note: str = ''
+    key_id: str = ''
+    sealed_personal: bytes = b''
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "event_id": self.event_id,
+            "type": self.type,
+            "unit_id": self.unit_id,
+            "at": self.at,
+            "hard": self.hard,
+            "firm": self.firm,
+            "reply_class": self.reply_class,
+            "code": self.code,
+            "enhanced_code": self.enhanced_code,
+            "host": self.host,
+            "by": self.by,
+            "note": self.note,
+            "key_id": self.key_id,
+            "sealed_personal": self.sealed_personal,
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> SuppressionEvidence:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            event_id=raw["event_id"],
+            type=EventType(raw["type"]),
+            unit_id=raw["unit_id"],
+            at=raw["at"],
+            hard=raw["hard"],
+            firm=raw["firm"],
+            reply_class=raw["reply_class"],
+            code=raw["code"],
+            enhanced_code=raw["enhanced_code"],
+            host=raw["host"],
+            by=raw["by"],
+            note=raw["note"],
+            key_id=raw["key_id"],
+            sealed_personal=raw["sealed_personal"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuppressionGround:
+    """Facts of one kind with one lifetime; the facts of the two source topics are kept apart, so that their order against one another does not matter.
+
+    Fields:
+        origin: outcomes or requests: the topic its facts come from.
+        reason: Why.
+        days: Lifetime in days; 0: until lifted.
+        since: Time of the first fact of an unbroken row; null: there is none yet.
+        renewed_at: When a blocked send renewed it last.
+        blocked: How many sends it has blocked in an unbroken row.
+        evidence: At most the last three.
+    """
+
+    origin: str
+    reason: SuppressionReason
+    days: int
+    since: int | None = None
+    renewed_at: int | None = None
+    blocked: int = 0
+    evidence: tuple[SuppressionEvidence, ...] = ()
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "origin": self.origin,
+            "reason": self.reason,
+            "days": self.days,
+            "since": self.since,
+            "renewed_at": self.renewed_at,
+            "blocked": self.blocked,
+            "evidence": [x.to_avro() for x in self.evidence],
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> SuppressionGround:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            origin=raw["origin"],
+            reason=SuppressionReason(raw["reason"]),
+            days=raw["days"],
+            since=raw["since"],
+            renewed_at=raw["renewed_at"],
+            blocked=raw["blocked"],
+            evidence=tuple([SuppressionEvidence.from_avro(x) for x in raw["evidence"]]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuppressionWatermark:
+    """Which records of a source are in it.
+
+    Fields:
+        origin: outcomes or requests.
+        partition: Partition of that topic.
+        first: Offset of the first record it was changed by.
+        last: Offset of the last one; what is not beyond it is in it already.
+    """
+
+    origin: str
+    partition: int
+    first: int
+    last: int
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "origin": self.origin,
+            "partition": self.partition,
+            "first": self.first,
+            "last": self.last,
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> SuppressionWatermark:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            origin=raw["origin"],
+            partition=raw["partition"],
+            first=raw["first"],
+            last=raw["last"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suppression:
+    """Whether a recipient may be written to, and every fact that says so. Topic mail.suppressions (compacted) by recipient key; it is the fold's table as well.
+
+    Fields:
+        recipient_key: Keyed hash of the recipient.
+        tenant: Customer number.
+        person_key: Hash of the recipient under a key of the service, the same for all customers; only where suppression is global.
+        recipient_domain: Domain of the recipient.
+        state: Where it stands; the time in until decides whether an active one is still in force.
+        reason: Why, by the strictest ground.
+        ground: The strictest ground, as origin/reason/days; a blocked send renews this one.
+        reply_class: Class of the answer that led to it, such as recipient_unknown.
+        since: When the first of the events that led to it happened.
+        until: When it ends by itself; null with active: when it is lifted.
+        renewed_at: When a blocked send renewed it last.
+        blocked: How many sends it has blocked.
+        hard_bounces: Hard bounces that count now, at most three.
+        lifted_at: When it was lifted last; what happened until then counts no more.
+        lifted_by: Who lifted it.
+        lifted_note: Why it was lifted, in the words of whoever did.
+        changed_at: Time of the youngest fact in it.
+        policy: Fingerprint of the settings that decided.
+        grounds: All grounds, in the order of their names.
+        watermarks: Per source, in the order of their names.
+    """
+
+    recipient_key: str
+    tenant: str
+    person_key: str | None = None
+    recipient_domain: str = ''
+    state: SuppressionState = SuppressionState.UNKNOWN
+    reason: SuppressionReason = SuppressionReason.UNKNOWN
+    ground: str = ''
+    reply_class: str = ''
+    since: int | None = None
+    until: int | None = None
+    renewed_at: int | None = None
+    blocked: int = 0
+    hard_bounces: int = 0
+    lifted_at: int | None = None
+    lifted_by: str = ''
+    lifted_note: str = ''
+    changed_at: int
+    policy: str = ''
+    grounds: tuple[SuppressionGround, ...] = ()
+    watermarks: tuple[SuppressionWatermark, ...] = ()
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "recipient_key": self.recipient_key,
+            "tenant": self.tenant,
+            "person_key": self.person_key,
+            "recipient_domain": self.recipient_domain,
+            "state": self.state,
+            "reason": self.reason,
+            "ground": self.ground,
+            "reply_class": self.reply_class,
+            "since": self.since,
+            "until": self.until,
+            "renewed_at": self.renewed_at,
+            "blocked": self.blocked,
+            "hard_bounces": self.hard_bounces,
+            "lifted_at": self.lifted_at,
+            "lifted_by": self.lifted_by,
+            "lifted_note": self.lifted_note,
+            "changed_at": self.changed_at,
+            "policy": self.policy,
+            "grounds": [x.to_avro() for x in self.grounds],
+            "watermarks": [x.to_avro() for x in self.watermarks],
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> Suppression:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            recipient_key=raw["recipient_key"],
+            tenant=raw["tenant"],
+            person_key=raw["person_key"],
+            recipient_domain=raw["recipient_domain"],
+            state=SuppressionState(raw["state"]),
+            reason=SuppressionReason(raw["reason"]),
+            ground=raw["ground"],
+            reply_class=raw["reply_class"],
+            since=raw["since"],
+            until=raw["until"],
+            renewed_at=raw["renewed_at"],
+            blocked=raw["blocked"],
+            hard_bounces=raw["hard_bounces"],
+            lifted_at=raw["lifted_at"],
+            lifted_by=raw["lifted_by"],
+            lifted_note=raw["lifted_note"],
+            changed_at=raw["changed_at"],
+            policy=raw["policy"],
+            grounds=tuple([SuppressionGround.from_avro(x) for x in raw["grounds"]]),
+            watermarks=tuple([SuppressionWatermark.from_avro(x) for x in raw["watermarks"]]),
+        )
+
+
+class SuppressionAction(StrEnum):
+    """add: suppress; lift: what happened until now counts no more; blocked: a send was blocked, which renews; sweep: forget what ended long ago in this partition."""
+
+    UNKNOWN = "unknown"
+    ADD = "add"
+    LIFT = "lift"
+    BLOCKED = "blocked"
+    SWEEP = "sweep"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuppressionRequest:
+    """What somebody asks of the suppression list: add or lift by hand, or note that a send was blocked. Topic mail.suppressions.requests by recipient key.
+
+    Fields:
+        request_id: Said twice, the same id: of a blocked send the UUIDv5 of its unit.
+        action: What is asked.
+        tenant: Customer number; empty with sweep.
+        recipient_key: Keyed hash of the recipient; empty with sweep.
+        person_key: Hash of the recipient under a key of the service; only where suppression is global.
+        recipient_domain: Domain of the recipient.
+        at: When it was asked.
+        reason: With add: why.
+        days: With add: lifetime in days; 0: until lifted.
+        ground: With blocked: the ground that blocked it, as origin/reason/days.
+        unit_id: With blocked: the unit that was not sent.
+        by: Who asks: a key id, a person at the command line, or a stage.
+        note: Why, in the words of whoever asks.
+        key_id: The data key that seals the personal fields.
+        sealed_personal: Personal with the address, sealed for the request id.
+    """
+
+    request_id: str
+    action: SuppressionAction
+    tenant: str = ''
+    recipient_key: str = ''
+    person_key: str | None = None
+    recipient_domain: str = ''
+    at: int
+    reason: SuppressionReason = SuppressionReason.UNKNOWN
+    days: int = 0
+    ground: str = ''
+    unit_id: str = ''
+    by: str = ''
+    note: str = ''
+    key_id: str = ''
+    sealed_personal: bytes = b''
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "request_id": self.request_id,
+            "action": self.action,
+            "tenant": self.tenant,
+            "recipient_key": self.recipient_key,
+            "person_key": self.person_key,
+            "recipient_domain": self.recipient_domain,
+            "at": self.at,
+            "reason": self.reason,
+            "days": self.days,
+            "ground": self.ground,
+            "unit_id": self.unit_id,
+            "by": self.by,
+            "note": self.note,
+            "key_id": self.key_id,
+            "sealed_personal": self.sealed_personal,
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> SuppressionRequest:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            request_id=raw["request_id"],
+            action=SuppressionAction(raw["action"]),
+            tenant=raw["tenant"],
+            recipient_key=raw["recipient_key"],
+            person_key=raw["person_key"],
+            recipient_domain=raw["recipient_domain"],
+            at=raw["at"],
+            reason=SuppressionReason(raw["reason"]),
+            days=raw["days"],
+            ground=raw["ground"],
+            unit_id=raw["unit_id"],
+            by=raw["by"],
+            note=raw["note"],
+            key_id=raw["key_id"],
+            sealed_personal=raw["sealed_personal"],
+        )
+
+
 _READERS: dict[str, Any] = {
     "depesche.AcceptedDetail": AcceptedDetail.from_avro,
     "depesche.Account": Account.from_avro,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from depesche.schemas.reply_classes import CLASS_MEANING, Kind
 
 Port = int
 MB = 1 << 20
@@ -190,6 +192,45 @@ class DeliverSettings(Part):
     )
 
 
+class SuppressionSettings(Part):
+    """The suppression list: after which answers nobody writes to a recipient any more, and for how long."""
+
+    enabled: bool = Field(True, description="Whether the list is consulted; it is kept in any case.")
+    scope: Literal["tenant", "global"] = Field(
+        "tenant",
+        description="Whether what happened to one customer's mail suppresses the person for all customers. What happened "
+        "before it was switched to global stays with its customer.",
+    )
+    lifetimes: tuple[str, ...] = Field(
+        (
+            "mailbox_full=1",
+            "recipient_disabled=7",
+            "recipient_refused=7",
+            "no_mail_host=7",
+            "recipient_unknown=45",
+            "domain_unknown=45",
+            "recipient_moved=45",
+        ),
+        description="Reply classes that suppress, as class=days, 1 to 45; one day is told as temporary. Other classes never do, "
+        "and none of kind block may: it says something about the sender.",
+    )
+    hard_bounces: int = Field(
+        1, ge=1, le=3, description="Hard bounces after which a recipient counts as dead; three vague ones always do."
+    )
+
+    @field_validator("lifetimes")
+    @classmethod
+    def _known_classes(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        allowed = [name.value for name, meaning in CLASS_MEANING.items() if meaning.kind in (Kind.HARD, Kind.SOFT)]
+        for entry in given:
+            name, _, days = entry.partition("=")
+            if name not in allowed:
+                raise ValueError(f"{name!r} is no class that may suppress; there are {', '.join(allowed)}")
+            if not days.isdigit() or not 1 <= int(days) <= 45:
+                raise ValueError(f"{entry!r} has not the form class=days with 1 to 45 days")
+        return given
+
+
 class SandboxSettings(Part):
     """The far side on this machine that ``depesche up`` sends to."""
 
@@ -242,6 +283,7 @@ class Settings(Part):
     scan: ScanSettings = ScanSettings.model_validate({})
     dns: DNSSettings = DNSSettings.model_validate({})
     deliver: DeliverSettings = DeliverSettings.model_validate({})
+    suppression: SuppressionSettings = SuppressionSettings.model_validate({})
     sandbox: SandboxSettings = SandboxSettings.model_validate({})
 
     @property

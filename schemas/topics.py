@@ -130,7 +130,19 @@ CONTROLS_HISTORY = Topic(
     config=_deleted_after(3650),
 )
 SUPPRESSIONS = Topic(
-    "mail.suppressions", "", "recipient key", "Who must not be written to, and since when.", config=COMPACTED
+    "mail.suppressions",
+    "Suppression",
+    "recipient key",
+    "Who must not be written to, since when and why; Faust's copy of the fold's table as well.",
+    # A reader that was away for less than this has heard of every entry that is gone.
+    config={**COMPACTED, "delete.retention.ms": str(7 * DAY)},
+)
+SUPPRESSION_REQUESTS = Topic(
+    "mail.suppressions.requests",
+    "SuppressionRequest",
+    "recipient key",
+    "What is asked of the suppression list by hand, and which sends it has blocked.",
+    config=_deleted_after(45),
 )
 PACE = Topic("mail.pace", "", "route", "How fast each route may send.", spread=False, config=COMPACTED)
 RATES = Topic(
@@ -186,6 +198,7 @@ ALL: tuple[Topic, ...] = (
     CONTROLS,
     CONTROLS_HISTORY,
     SUPPRESSIONS,
+    SUPPRESSION_REQUESTS,
     PACE,
     RATES,
     RATES_CHANGELOG,

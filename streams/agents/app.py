@@ -81,13 +81,15 @@ def _credentials(kafka: KafkaSettings) -> Any:
     )
 
 
-async def await_send(topic: Any, *, key: bytes, value: bytes | None, partition: int) -> None:
+async def await_send(
+    topic: Any, *, key: bytes, value: bytes | None, partition: int, headers: list[tuple[str, bytes]] | None = None
+) -> None:
     """Send and wait until it is acknowledged; the bare ``topic.send`` only queues and logs its failures.
 
     Raises:
         Exception: whatever the producer reports; the caller must not go on.
     """
-    await (await topic.send(key=key, value=value, partition=partition))
+    await (await topic.send(key=key, value=value, partition=partition, headers=headers))
 
 
 def die(reason: str, fault: BaseException | None = None) -> NoReturn:

@@ -18,9 +18,14 @@ NAMELESS = frozenset({"utils", "util", "helpers", "helper", "common", "misc"})
 #: Function with handlers for everything that do not end by raising, how many, and why they must be.
 GUARDS = {
     "analytics/archive/writer.py": (1, "the writer's thread: everybody who waits must get an answer"),
+    "analytics/suppressions/view.py": (
+        1,
+        "the local view: rocksdict raises nothing narrower, and the topic has it all",
+    ),
     "api/rest/guard.py": (1, "the REST door: a stranger must not read what a bug raises"),
     "api/smtp/server.py": (2, "the SMTP door: a bug ends one conversation or one command, without inner text"),
     "streams/agents/outcomes.py": (1, "the agents: leave before Faust acknowledges what was not done"),
+    "streams/agents/suppression.py": (1, "the agents: leave before Faust acknowledges what was not done"),
     "streams/agents/rates.py": (1, "the agents: a sum that could not be said must not be forgotten"),
     "streams/runner/guard.py": (3, "the stages: bury a record with its cause, or carry a fault past the Kafka client"),
     "streams/stages/courier.py": (1, "the couriers: a bug that one mail wakes ends that mail and not the courier"),
