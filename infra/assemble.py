@@ -243,6 +243,13 @@ async def _deliver(tools: Toolbox) -> Service:
     return Deliver(tools.settings, tools.keyring, tools.archive_reader, tools.process, tools.resolver, controls)
 
 
+async def _returns(tools: Toolbox) -> Service:
+    from depesche.analytics.units.lookup import UnitLookup
+    from depesche.streams.stages.returns import Returns
+
+    return Returns(tools.settings, tools.keyring, tools.archive_reader, UnitLookup(tools.store), tools.process)
+
+
 async def _retry(tools: Toolbox) -> Service:
     from depesche.streams.stages.retry import Retry
 
@@ -269,6 +276,7 @@ MAKERS: Final[Mapping[str, Callable[[Toolbox], Awaitable[Service]]]] = {
     "prepare": _prepare,
     "rest": _rest,
     "retry": _retry,
+    "returns": _returns,
     "smtp": _smtp,
     "dns": _dns,
     "mailbox": _mailbox,

@@ -17,6 +17,7 @@ SERVICES: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "prepare": (("log",), "screens, scans and signs accepted jobs"),
     "deliver": (("log",), "hands units to the far side"),
     "retry": (("log",), "brings deferred units back when they are due"),
+    "returns": (("log",), "says what came back to the return path, and of which mail"),
     "analytics": (("log", "store"), "writes the log's events to ClickHouse"),
     "agents": (("log",), "the Faust agents: rates per provider and minute"),
     "dns": ((), "the sandbox's name server"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from depesche.schemas.records import AttemptDetail, EventType, MailEvent, ReturnedDetail
+from depesche.schemas.vocabulary import ANNOTATIONS_FROM
 
 MINUTE_MS: Final = 60_000
 WINDOWS: Final = {"5m": 5 * MINUTE_MS, "1h": 60 * MINUTE_MS, "1d": 1440 * MINUTE_MS}
@@ -34,13 +35,13 @@ class Grain(NamedTuple):
 
 
 def grain_of(event: MailEvent) -> Grain:
-    """Where an outcome is counted. ``late``: a bounce that belongs to no attempt, because the mail had been delivered before."""
+    """Where an outcome is counted. ``late``: a bounce that came when the mail had been delivered before."""
     detail = event.detail
     kind = detail.kind if isinstance(detail, (AttemptDetail, ReturnedDetail)) else ""
     return Grain(
         event.type.value,
         kind if kind in KINDS else "",
-        event.type is EventType.BOUNCED and event.attempt == 0,
+        event.type is EventType.BOUNCED and event.sequence >= ANNOTATIONS_FROM,
         event.tenant,
         event.provider,
         event.occurred_at // MINUTE_MS * MINUTE_MS,

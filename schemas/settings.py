@@ -266,7 +266,7 @@ class Settings(Part):
     layout: tuple[str, ...] = Field(
         (
             "doors=rest+smtp+inbound",
-            "workshop=prepare+deliver+retry",
+            "workshop=prepare+deliver+retry+returns",
             "analytics=analytics",
             "agents=agents",
             "sandbox=dns+mailbox",

@@ -172,6 +172,21 @@ MEANING: dict[EventType, Meaning] = {
     ),
 }
 
+ANNOTATIONS_FROM = 100_000
+"""Sequences from here on tell what happened after the final state (a late bounce, an open). They are never a second end; of all
+these only a late bounce changes where the unit stands."""
+
+LATE_BOUNCE = Meaning(
+    False,
+    "The far side had taken the mail, and sent it back later.",
+    "Die Gegenseite hatte die Mail angenommen und später zurückgeschickt.",
+    "DELIVER",
+    "FINISHED",
+    "BOUNCED",
+    "HARD_BOUNCE",
+)
+"""Of a bounced event that is no second end: the unit was delivered (or still is under way), and a report came to the return path."""
+
 FINAL_TYPES = frozenset(kind for kind, meaning in MEANING.items() if meaning.final)
 
 DROP_REASON: dict[DropReason, tuple[str, str, str]] = {

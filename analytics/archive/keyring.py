@@ -164,10 +164,12 @@ class Keyring:
         self._known.pop(key_id, None)
         return shred(path)
 
-    def erase_before(self, day: date) -> list[str]:
-        """Erase all tenants' keys of days before ``day`` (at most today) and return their ids."""
+    def erase_before(self, day: date, tenant: str | None = None) -> list[str]:
+        """Erase the keys of days before ``day`` (at most today), of one tenant or of all, and return their ids."""
         limit = day.strftime("%Y%m%d")
-        return [key_id for key_id in self.key_ids() if key_id.partition("/")[2] < limit and self.erase(key_id)]
+        ids = [key_id.partition("/") for key_id in self.key_ids()]
+        old = [f"{whose}/{day_}" for whose, _, day_ in ids if day_ < limit and tenant in (None, whose)]
+        return [key_id for key_id in old if self.erase(key_id)]
 
     def key_ids(self) -> Iterator[str]:
         """The ids of all data keys that exist."""

@@ -10,6 +10,7 @@ from depesche.analytics.audit.extent import Extent
 from depesche.analytics.audit.ledger import Ledger
 from depesche.analytics.audit.report import MAX_LISTED, Findings, Total
 from depesche.analytics.audit.units import UnitState
+from depesche.analytics.store.rows import stands_ended
 from depesche.schemas.topics import ATTEMPTS, EVENTS, JOBS, KEYED_JOBS, OUTCOMES
 
 GRACE_MS = 60_000
@@ -103,6 +104,10 @@ class Auditor:
         else:
             total.in_flight += 1
             self._under_way(id_, unit)
+        if unit.late_bounced:
+            total.late_bounces += 1
+            if not unit.ever_attempted() and unit.accepted_at >= self._attempts_from:
+                self._findings.add("returned_without_attempt", id_)
         if unit.finals > 1:
             self._findings.add("second_final", id_)
         if unit.delivered and not unit.attempted(unit.delivered) and unit.final_at >= self._attempts_from:
@@ -126,6 +131,8 @@ class Auditor:
             counted[1] += check
             counted[2] += unit.size
         if unit.status:
-            standing = self.books.states.setdefault((unit.tenant, unit.hour, unit.status, bool(unit.finals)), [0, 0])
+            standing = self.books.states.setdefault(
+                (unit.tenant, unit.hour, unit.status, stands_ended(unit.rank)), [0, 0]
+            )
             standing[0] += 1
             standing[1] += check

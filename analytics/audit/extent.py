@@ -18,7 +18,7 @@ from depesche.analytics.log.client import connection, full_name, reader
 from depesche.analytics.log.topics import partition_counts
 from depesche.schemas.errors import LogUnavailableError
 from depesche.schemas.settings import Settings
-from depesche.schemas.topics import ALL, ATTEMPTS, DEAD, EVENTS, JOBS, KEYED_JOBS, OUTBOUND, OUTCOMES, RETRY
+from depesche.schemas.topics import ALL, ATTEMPTS, DEAD, EVENTS, JOBS, KEYED_JOBS, OUTBOUND, OUTCOMES, RETRY, RETURNS
 
 IN_ORDER = (
     OUTCOMES.name,
@@ -28,6 +28,7 @@ IN_ORDER = (
     EVENTS.name,
     JOBS.name,
     KEYED_JOBS.name,
+    RETURNS.name,
     DEAD.name,
 )
 """The topics, effects before their causes."""

@@ -16,12 +16,21 @@ from depesche.analytics.audit.content import ContentIndex
 from depesche.analytics.audit.extent import Extent
 from depesche.analytics.audit.report import Findings
 from depesche.analytics.audit.units import UnitState
-from depesche.analytics.store.rows import accepted_at_of, is_final, rank_of
+from depesche.analytics.store.rows import accepted_at_of, is_final, is_late_bounce, rank_of
 from depesche.schemas.codec import codec
 from depesche.schemas.errors import ContentLostError, UndecodableError
 from depesche.schemas.identity import job_of, unit_id
-from depesche.schemas.records import AttemptMarks, DeadLetter, Job, JobEnvelope, MailEvent, MailUnit, Personal
-from depesche.schemas.topics import ATTEMPTS, DEAD, EVENTS, JOBS, KEYED_JOBS, OUTCOMES
+from depesche.schemas.records import (
+    AttemptMarks,
+    DeadLetter,
+    Job,
+    JobEnvelope,
+    MailEvent,
+    MailUnit,
+    Personal,
+    ReturnedMail,
+)
+from depesche.schemas.topics import ATTEMPTS, DEAD, EVENTS, JOBS, KEYED_JOBS, OUTCOMES, RETURNS
 
 UNITS_HEADER = "units"
 """Header of a job record: how many units it has (written by the doors)."""
@@ -95,6 +104,7 @@ class Ledger:
             OUTCOMES.name: self._event,
             ATTEMPTS.name: self._marks,
             DEAD.name: self._letter,
+            RETURNS.name: self._returned,
         }
 
     def begin(self, part: int, parts: int) -> None:
@@ -167,6 +177,8 @@ class Ledger:
             self._accepted(state, raw)
         if is_final(kind, sequence):
             self._final(state, raw)
+        elif is_late_bounce(kind, sequence):
+            state.late_bounced = True
 
     def _accepted(self, state: UnitState, raw: Raw) -> None:
         detail = raw["detail"][1]
@@ -208,6 +220,11 @@ class Ledger:
         if self._mine(raw["job_id"]):
             state = self._unit(raw["unit_id"], raw["job_id"], raw["tenant"])
             state.offered = max(state.offered, raw["attempt"])
+
+    def _returned(self, topic: str, record: Any) -> None:
+        mail = codec(ReturnedMail).raw(record.value or b"")
+        if self._part == 0:
+            self._refer(mail["content"], mail["returned_id"])
 
     def _letter(self, topic: str, record: Any) -> None:
         letter = codec(DeadLetter).raw(record.value or b"")

@@ -15,6 +15,7 @@ Kind = Literal[
     "second_final",
     "mixed_customers",
     "delivered_without_attempt",
+    "returned_without_attempt",
     "not_handed_on",
     "overdue",
     "content_missing",
@@ -36,6 +37,7 @@ MEANING: Final[dict[Kind, str]] = {
     "second_final": "a unit has more than one final state",
     "mixed_customers": "records of one unit name different customers",
     "delivered_without_attempt": "a unit was delivered by an attempt that was not written ahead",
+    "returned_without_attempt": "a unit is said to have come back, but no attempt to send it was written ahead",
     "not_handed_on": "a unit is under way, but nobody was given it for its next attempt",
     "overdue": "a unit is still under way long after its time was up",
     "content_missing": "an accepted mail's content is not in the archive",
@@ -86,11 +88,15 @@ class Findings:
 
 @dataclass(slots=True)
 class Total:
-    """Units of one customer accepted in one hour: all of them, and where they stand."""
+    """Units of one customer accepted in one hour: all of them, and where they stand.
+
+    ``late_bounces`` are among the finals, nearly always as delivered: they came back after the far side had taken them.
+    """
 
     accepted: int = 0
     finals: Counter[str] = field(default_factory=Counter)
     in_flight: int = 0
+    late_bounces: int = 0
 
     @property
     def balanced(self) -> bool:
@@ -102,10 +108,16 @@ class Total:
         self.accepted += other.accepted
         self.finals.update(other.finals)
         self.in_flight += other.in_flight
+        self.late_bounces += other.late_bounces
 
     def to_json(self) -> dict[str, Any]:
         """The total as JSON has it."""
-        return {"accepted": self.accepted, "finals": dict(sorted(self.finals.items())), "in_flight": self.in_flight}
+        return {
+            "accepted": self.accepted,
+            "finals": dict(sorted(self.finals.items())),
+            "in_flight": self.in_flight,
+            "late_bounces": self.late_bounces,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ class UnitState:
         size: bytes of its message.
         rank, status, attempt, changed_at: its last step, with its attempt and when it happened.
         final: type of its final event, empty without one; final_at: when.
-        finals: how many different final events it has.
+        finals: how many different final events it has; late_bounced: whether it came back after its final state.
         delivered: attempt that delivered it, 0 without one.
         events: the ends of its events' ids, each once.
         marks: phases of its attempts, five bits each.
@@ -42,7 +42,19 @@ class UnitState:
 
     __slots__ = (
         *("tenant", "accepted_at", "job", "owed", "accepted", "offered", "mixed", "elsewhere", "expires_at", "size"),
-        *("rank", "status", "attempt", "changed_at", "final", "final_at", "finals", "delivered", "events", "marks"),
+        *(
+            "rank",
+            "status",
+            "attempt",
+            "changed_at",
+            "final",
+            "final_at",
+            "finals",
+            "delivered",
+            "late_bounced",
+            "events",
+            "marks",
+        ),
     )
 
     def __init__(self, tenant: str, accepted_at: int) -> None:
@@ -52,6 +64,7 @@ class UnitState:
         self.expires_at = self.size = self.offered = 0
         self.rank, self.status, self.attempt, self.changed_at = -1, "", 0, 0
         self.final, self.final_at, self.finals, self.delivered = "", 0, 0, 0
+        self.late_bounced = False
         self.events = b""
         self.marks = 0
 
@@ -82,6 +95,10 @@ class UnitState:
     def attempted(self, attempt: int) -> bool:
         """Whether this attempt was written down as far as its dot."""
         return bool(self.marks >> _BITS * attempt & (_COMMITTING | _FINISHED | _AMBIGUOUS))
+
+    def ever_attempted(self) -> bool:
+        """Whether any attempt was written down as far as its dot."""
+        return any(phases & (_COMMITTING | _FINISHED | _AMBIGUOUS) for _, phases in self._attempts())
 
     def ambiguous_attempts(self) -> Iterator[int]:
         """The attempts of which nobody can know whether the far side took the mail: said to be, or given up without an end."""

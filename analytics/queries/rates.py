@@ -11,6 +11,7 @@ from depesche.analytics.queries.scope import Question, Scope
 from depesche.analytics.store.client import StoreClient
 from depesche.schemas.rates import KINDS, MINUTE_MS, Grain
 from depesche.schemas.topics import OUTCOME_TYPES
+from depesche.schemas.vocabulary import ANNOTATIONS_FROM
 
 Step = Literal["minute", "hour", "day"]
 
@@ -25,11 +26,11 @@ WHERE occurred_at >= fromUnixTimestamp64Milli({{since:Int64}}, 'UTC')
     AND has({{types:Array(String)}}, type)
 GROUP BY minute, type, provider
 ORDER BY minute, type, provider"""
-# What came back tells its kind within the detail, an attempt in a column of its own.
-_GRAINS = """SELECT type, if(has({kinds:Array(String)}, said), said, '') AS what, type = 'bounced' AND attempt = 0 AS late,
+_GRAINS = """SELECT type, if(has({kinds:Array(String)}, said), said, '') AS what,
+    type = 'bounced' AND sequence >= {beyond:UInt32} AS late,
     tenant, provider, intDiv(toUnixTimestamp(occurred_at), {step:UInt32}) * {step:UInt32} * 1000 AS start, count() AS count
 FROM (
-    SELECT type, if(kind = '', JSONExtractString(detail, 'kind'), kind) AS said, attempt, tenant, provider, occurred_at
+    SELECT type, kind AS said, sequence, tenant, provider, occurred_at
     FROM events FINAL
     WHERE occurred_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
         AND occurred_at < fromUnixTimestamp64Milli({until:Int64}, 'UTC')
@@ -101,6 +102,7 @@ class Rates:
             "until": until,
             "latest": until + _HOUR_MS,
             "step": step_ms // 1000,
+            "beyond": ANNOTATIONS_FROM,
         }
         parameters |= {"types": sorted(OUTCOME_TYPES), "kinds": list(KINDS)}
         answer = await Question(scope, _GRAINS, parameters).ask(self._client)

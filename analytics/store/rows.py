@@ -19,17 +19,16 @@ from depesche.schemas.codec import codec
 from depesche.schemas.errors import ContentLostError, UndecodableError
 from depesche.schemas.identity import job_of
 from depesche.schemas.records import EventType, MailEvent, Personal
-from depesche.schemas.vocabulary import FINAL_TYPES
+from depesche.schemas.vocabulary import ANNOTATIONS_FROM, FINAL_TYPES
 
 ROW_FAULTS = (UndecodableError, ValueError, TypeError, KeyError, OverflowError, pa.ArrowInvalid, pa.ArrowTypeError)
 """What a record raises here that no table can take: it is buried, and the others go on."""
 
-ANNOTATIONS_FROM = 100_000
-"""Sequences from here on tell what happened after the final state (a late bounce, an open); they never change the status."""
 _ANNOTATING = frozenset(
     {EventType.COMPLAINED, EventType.OPENED, EventType.CLICKED, EventType.UNSUBSCRIBED, EventType.STORED}
     | {EventType.RESENT}
 )
+_BOUNCED = EventType.BOUNCED.value
 _FINAL = frozenset(kind.value for kind in FINAL_TYPES)
 _NOT_A_STATE = frozenset(kind.value for kind in _ANNOTATING)
 _LAST_MS = 4_102_444_800_000  # 2100-01-01: an id that says later was not made by us.
@@ -54,6 +53,7 @@ _ACCEPTED = (
     "expires_at",
 )
 _SENDER = ("mail_from", "header_from", "subject", "client")
+_RETURNED = ("code", "enhanced_code", "reply_class", "kind", "host", "detail")
 _OTHER = ("reason", "stage", "detail")
 
 _TIME = pa.timestamp("ms", "UTC")
@@ -70,7 +70,7 @@ _UNITS = (
     *_SENDER,
 )
 _STATES = {
-    **{name: name for name in ("tenant", "accepted_at", "unit_id", "final", "sequence", "account", "sender_domain")},
+    **{name: name for name in ("tenant", "accepted_at", "unit_id", "sequence", "account", "sender_domain")},
     **{name: name for name in ("recipient_domain", "provider", "reason", "host", "code", "enhanced_code")},
     **{name: name for name in ("reply_class", "kind", "reply_text", "next_attempt_at", "ambiguous", "source_offset")},
     **{"type": "status", "occurred_at": "changed_at", "attempt": "attempts"},
@@ -127,6 +127,7 @@ class EventRows:
         self._personal = codec(Personal)
         self._accepted = _Group((*_COMMON, *_ADDED, *_ACCEPTED, *_SENDER), _accepted_details)
         self._attempted = _Group((*_COMMON, *_ADDED, *_ATTEMPT), _attempt_details)
+        self._returned = _Group((*_COMMON, *_ADDED, *_RETURNED), _returned_details)
         self._others = _Group((*_COMMON, *_ADDED, *_OTHER), _other_details)
         self._standing: dict[tuple[str, str], tuple[int, _Group, int]] = {}
         self._times: dict[tuple[str, str], int] = {}
@@ -167,14 +168,17 @@ class EventRows:
         parts = {id(group): group.table() for group in kept}
         starts = dict(zip(parts, accumulate((len(group.rows) for group in kept), initial=0), strict=False))
         whole = pa.concat_tables(parts.values(), promote_options="default")
-        last = [starts[id(group)] + index for _, group, index in self._standing.values()]
+        standing = self._standing.values()
+        last = [starts[id(group)] + index for _, group, index in standing]
         units = parts[id(self._accepted)].select(_UNITS) if self._accepted.rows else pa.table({})
         there = [name for name in _STATES if name in whole.column_names]
         states = whole.select(there).take(last).rename_columns([_STATES[name] for name in there])
+        ended = [version >= _FINAL_RANK * _OFFSETS for version, _, _ in standing]
+        states = states.append_column("final", pa.array(ended, pa.bool_()))
         return Tables(whole.drop_columns(_only_of_units(whole)), units, states)
 
     def _groups(self) -> Iterable[_Group]:
-        return (self._accepted, self._attempted, self._others)
+        return (self._accepted, self._attempted, self._returned, self._others)
 
     def _group(self, raw: Raw) -> _Group:
         detail = raw["detail"]
@@ -182,6 +186,8 @@ class EventRows:
             return self._others
         if detail[0] == "depesche.AttemptDetail":
             return self._attempted
+        if detail[0] == "depesche.ReturnedDetail":
+            return self._returned
         return self._accepted if detail[0] == "depesche.AcceptedDetail" else self._others
 
     def _stand(self, unit: tuple[str, str], kind: str, sequence: int, offset: int, group: _Group) -> None:
@@ -228,9 +234,19 @@ def is_final(kind: str, sequence: int) -> bool:
 
 def rank_of(kind: str, sequence: int) -> int | None:
     """How an event ranks as the last step of its unit, a final one above all others; None: it is no step (states.sql)."""
-    if kind in _NOT_A_STATE or sequence >= ANNOTATIONS_FROM:
+    if kind in _NOT_A_STATE or (sequence >= ANNOTATIONS_FROM and not is_late_bounce(kind, sequence)):
         return None
     return sequence + _FINAL_RANK * (kind in _FINAL)
+
+
+def stands_ended(rank: int) -> bool:
+    """Whether a unit whose last step has this rank stands at an end."""
+    return rank >= _FINAL_RANK
+
+
+def is_late_bounce(kind: str, sequence: int) -> bool:
+    """Whether an event tells that a mail came back after the far side had taken it."""
+    return kind == _BOUNCED and sequence >= ANNOTATIONS_FROM
 
 
 _NOTHING: Raw = dict.fromkeys((*_PERSONAL, *_SENDER))
@@ -239,6 +255,7 @@ _words = itemgetter(*_PERSONAL)
 _accepted = itemgetter(*_ACCEPTED)
 _sender = itemgetter(*_SENDER)
 _attempt = itemgetter(*_ATTEMPT)
+_report = itemgetter("code", "enhanced_code", "reply_class", "kind", "reporter")
 
 
 def _accepted_details(detail: Raw, personal: Raw) -> Iterable[Any]:
@@ -247,6 +264,11 @@ def _accepted_details(detail: Raw, personal: Raw) -> Iterable[Any]:
 
 def _attempt_details(detail: Raw, personal: Raw) -> Iterable[Any]:
     return (*_attempt(detail),)
+
+
+def _returned_details(detail: Raw, personal: Raw) -> Iterable[Any]:
+    rest = {name: detail[name] for name in ("source", "feedback_type", "rule", "rules_version", "suppress", "place")}
+    return (*_report(detail), orjson.dumps(rest).decode())
 
 
 def _other_details(detail: Raw, personal: Raw) -> Iterable[Any]:

@@ -36,7 +36,10 @@ class UnitState(BaseModel):
     cost_center: str
     campaign_id: str
     expires_at: Time | None = Field(description="When delivery is given up.")
-    status: str = Field(description="The last step, such as accepted, deferred, delivered, bounced, dropped.")
+    status: str = Field(
+        description="The last step, such as accepted, deferred, delivered, bounced, dropped. A mail that came back after "
+        "it had been delivered is bounced."
+    )
     final: bool = Field(description="Whether that is the end of its way.")
     changed_at: Time | None
     attempts: int
@@ -64,14 +67,14 @@ class EventOut(BaseModel):
     occurred_at: Time
     sequence: int = Field(description="Grows within a unit.")
     attempt: int
-    final: bool
+    final: bool = Field(description="Whether it ended the unit's way; what came back later (a late bounce) does not.")
     worker: str
     provider: str
     recipient: str
     recipient_domain: str
     reason: str
     stage: str
-    host: str
+    host: str = Field(description="Mail server that answered, or who reported what came back.")
     remote_ip: str
     source_ip: str
     tls: str

@@ -76,9 +76,11 @@ def _told(report: AuditReport) -> str:
     """The report for a person: the sum, then what does not fit."""
     total = report.total
     finals = "".join(f"\n  {count:>10,}  {type_}" for type_, count in sorted(total.finals.items()))
+    late = [f"{total.late_bounces:>12,}  came back after they had been delivered"] if total.late_bounces else []
     lines = [
         f"{report.jobs:,} jobs, {sum(report.records.values()):,} records of the log read",
         f"{total.accepted:>12,}  accepted units, of which{finals}\n  {total.in_flight:>10,}  in flight",
+        *late,
         f"{report.ambiguous_count:>12,}  attempts of which nobody can know whether they arrived",
         f"{report.dead_letters:>12,}  dead letters",
     ]

@@ -109,9 +109,12 @@ def told(story: Story, *, in_german: bool, transcript: bool = False) -> str:
 
 def _sentence(story: Story, in_german: bool) -> str:
     from depesche.schemas.records import EventType
-    from depesche.schemas.vocabulary import MEANING
+    from depesche.schemas.vocabulary import LATE_BOUNCE, MEANING
 
     meaning = MEANING.get(EventType(story.unit.status)) if story.unit.status in set(EventType) else None
+    bounces = [event for event in story.events if event.type == EventType.BOUNCED.value]
+    if story.unit.status == EventType.BOUNCED.value and bounces and not any(event.final for event in bounces):
+        meaning = LATE_BOUNCE
     if meaning is None:
         return story.unit.status
     sentence = meaning.german if in_german else meaning.english
@@ -142,6 +145,8 @@ def _particulars(event: Event, unit: Hit | None = None) -> str:
     detail = event.detail
     if event.type == "accepted" and unit is not None:
         parts.append(f"by {unit.interface}, {unit.size:,} bytes")
+    elif detail.get("source"):
+        parts += [event.reply_class, detail.get("feedback_type"), f"reported as {detail['source']}"]
     elif event.type == "scanned":
         parts.append(", ".join(detail.get("engines", ())))
     elif event.type == "signed":

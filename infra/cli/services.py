@@ -19,6 +19,7 @@ _COMMANDS = {
     "prepare": "prepare",
     "deliver": "deliver",
     "retry": "retry",
+    "returns": "returns",
     "agents": "agents",
     "analytics": "analytics",
 }

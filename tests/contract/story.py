@@ -29,6 +29,7 @@ from depesche.schemas.records import (
     MailUnit,
     Personal,
     RecipientKind,
+    ReturnedDetail,
     ScannedDetail,
     SignedDetail,
 )
@@ -155,6 +156,25 @@ class Mail:
             self.marks.append(
                 AttemptMark(unit_id=self.unit_id, tenant=self.tenant, attempt=attempt, phase=phase, outcome=outcome)
             )
+        return self
+
+    def came_back(self, reply_class: str = "recipient_unknown", place: str = "mail.returns/0/0") -> "Mail":
+        """Tell a late bounce, as the stage ``returns`` does."""
+        detail = ReturnedDetail(
+            source="dsn",
+            place=place,
+            code=550,
+            enhanced_code="5.1.1",
+            reply_class=reply_class,
+            kind="hard",
+            suppress=True,
+        )
+        personal = Personal(recipient=self.recipient, reply_text="550 5.1.1 no longer here")
+        last = max(event.sequence for event in self.told)
+        self.event("bounced", max(100_000, last + 1), 1, personal=personal, detail=detail)
+        id_ = event_id(self.unit_id, "bounced", 0, f"returned/{reply_class}")
+        sealed = self.keyring.key(self.key_id).seal(encode(personal), b"event|" + id_.encode())
+        self.told[-1] = replace(self.told[-1], event_id=id_, sealed_personal=sealed)
         return self
 
     def job(self, *others: "Mail") -> Job:

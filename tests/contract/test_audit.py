@@ -25,7 +25,8 @@ from depesche.infra.local.kafka_broker import KafkaBroker
 from depesche.schemas import topics
 from depesche.schemas.codec import encode
 from depesche.schemas.identity import event_id
-from depesche.schemas.records import AttemptMark, AttemptMarks, AttemptPhase, DeadLetter
+from depesche.schemas.records import AttemptMark, AttemptMarks, AttemptPhase, DeadLetter, ReturnedMail
+from depesche.schemas.return_key import KEPT_AS
 from depesche.schemas.service import now_ms
 
 from .conftest import EngineProcess
@@ -183,6 +184,26 @@ async def test_when_all_is_well_it_balances_to_the_unit(books: Books) -> None:
     assert told["totals"][0]["hour"].endswith(":00:00.000Z")
 
 
+async def test_a_late_bounce_is_counted_apart_and_is_no_second_end(books: Books) -> None:
+    mails = await books.mails(10)
+    for mail in mails:
+        if mail.told[-1].type.value == "delivered":
+            mail.came_back()
+    mails[1].came_back()
+    await books.tell(mails)
+    # The same is reported again, from another place.
+    again = replace(mails[0].told[-1], occurred_at=now_ms())
+    await books.world.log.events([again])
+    await books.stored()
+    report = await books.audit()
+    assert report.differences == ()
+    assert (report.total.finals, report.total.in_flight) == ({"delivered": 2, "bounced": 2, "dropped": 2}, 4)
+    assert report.total.late_bounces == report.to_json()["late_bounces"] == 3
+    stands = await books.world.client.query("SELECT status, final, count() FROM states FINAL GROUP BY ALL ORDER BY 1")
+    assert ("bounced", True, 4) in stands.rows
+    assert not any(status == "delivered" for status, _, _ in stands.rows)
+
+
 async def test_a_job_with_many_recipients_is_many_units(books: Books) -> None:
     first = Mail(books.world.keyring).prepared().answered("delivered")
     units = [first]
@@ -302,6 +323,45 @@ async def _not_handed_on(books: Books, mails: list[Mail]) -> None:
     await books.stored()
 
 
+async def _back_before_it_left(books: Books, mails: list[Mail]) -> None:
+    mails[3].came_back()
+    await books.tell(mails)
+    await books.stored()
+
+
+async def _late_bounce_lost_in_the_store(books: Books, mails: list[Mail]) -> None:
+    await books.tell(mails)
+    await books.stored()
+    await books.world.log.events(mails[0].came_back().told[-1:])
+    await books.stored()
+    await books.world.client.command(f"DELETE FROM states WHERE unit_id = '{mails[0].unit_id}' AND status = 'bounced'")
+
+
+async def _late_bounce_as_a_second_end(books: Books, mails: list[Mail]) -> None:
+    mails[0].came_back()
+    mails[0].told[-1] = replace(mails[0].told[-1], sequence=150)
+    await books.tell(mails)
+    await books.stored()
+
+
+async def _returned_mail_lost(books: Books, mails: list[Mail]) -> None:
+    await books.tell(mails)
+    await books.stored()
+    [there] = await books.writer.put(KEPT_AS, [b"a bounce"])
+    gone = replace(there, segment=there.segment.replace("tests", "nobody"))
+    for number, ref in enumerate((there, gone)):
+        mail = ReturnedMail(
+            returned_id=f"r{number}",
+            received_at=now_ms(),
+            size=8,
+            sha256=b"",
+            content=(ref,),
+            key_id=ref.key_id,
+            sealed_envelope=b"",
+        )
+        await books.world.log.send(topics.RETURNS.name, encode(mail), 0)
+
+
 async def _overdue(books: Books, mails: list[Mail]) -> None:
     # Longer than its two days and the hour of grace.
     late = Mail(books.world.keyring, recipient="late@example.org", accepted_at=now_ms() - 60 * HOUR).prepared()
@@ -392,6 +452,10 @@ async def _lost_letter(books: Books, mails: list[Mail]) -> None:
         (_same_final_twice, {"second_final": 1}),
         (_swapped_in_the_log, {"mixed_customers": 1, "store_states": 3}),
         (_no_attempt, {"delivered_without_attempt": 1}),
+        (_back_before_it_left, {"returned_without_attempt": 1}),
+        (_late_bounce_lost_in_the_store, {"store_states": 2}),
+        (_late_bounce_as_a_second_end, {"second_final": 1}),
+        (_returned_mail_lost, {"content_missing": 1}),
         (_not_handed_on, {"not_handed_on": 2}),
         (_overdue, {"overdue": 1}),
         (_unreadable, {"unreadable_not_buried": 1}),

@@ -131,4 +131,5 @@ def test_a_report_balances_only_when_its_sums_do() -> None:
         "accepted": 3,
         "finals": {"bounced": 1, "delivered": 1},
         "in_flight": 1,
+        "late_bounces": 0,
     }

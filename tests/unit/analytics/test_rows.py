@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from depesche.analytics.store.batch import Item, event_blocks, letter_blocks, spans, token_of
-from depesche.analytics.store.rows import ANNOTATIONS_FROM, EventRows, accepted_at_of, is_final, rank_of
+from depesche.analytics.store.rows import EventRows, accepted_at_of, is_final, rank_of
 from depesche.schemas.codec import encode
 from depesche.schemas.errors import ContentLostError
 from depesche.schemas.identity import event_id, new_job_id, unit_id
@@ -19,8 +19,10 @@ from depesche.schemas.records import (
     Interface,
     MailEvent,
     Personal,
+    ReturnedDetail,
     ScannedDetail,
 )
+from depesche.schemas.vocabulary import ANNOTATIONS_FROM
 
 NOW = 1_795_400_000_000
 JOB = new_job_id(NOW)
@@ -132,13 +134,42 @@ def test_what_nobody_can_open_leaves_a_row_without_the_person() -> None:
     assert rows.erased == 1
 
 
-def test_a_later_annotation_never_changes_where_a_unit_stands() -> None:
+RETURNED = ReturnedDetail(
+    source="dsn",
+    place="mail.returns/0/7",
+    code=550,
+    enhanced_code="5.1.1",
+    reply_class="recipient_unknown",
+    kind="hard",
+)
+
+
+def test_of_what_happens_after_the_end_only_a_late_bounce_changes_where_a_unit_stands() -> None:
     final = event("delivered", 102, 2, detail=ATTEMPT)
-    late = event("bounced", ANNOTATIONS_FROM, 2, detail=ATTEMPT)
-    opened = event("opened", ANNOTATIONS_FROM + 1, 2)
-    tables = rows_of(Keys(), final, late, opened).tables()
-    assert [row["status"] for row in tables.states.to_pylist()] == ["delivered"]
-    assert [row["final"] for row in tables.events.to_pylist()] == [True, False, False]
+    late = event("bounced", ANNOTATIONS_FROM, 2, detail=RETURNED)
+    complained = event("complained", ANNOTATIONS_FROM + 1, 2, detail=RETURNED)
+    again = event("delivered", ANNOTATIONS_FROM + 2, 2, detail=ATTEMPT)
+    opened = event("opened", ANNOTATIONS_FROM + 3, 2)
+    for told in ((final, complained, again, opened), (late, opened, final, complained, again)):
+        tables = rows_of(Keys(), *told).tables()
+        [state] = tables.states.to_pylist()
+        assert (state["status"], state["final"]) == ("bounced" if late in told else "delivered", True)
+        assert sum(row["final"] for row in tables.events.to_pylist()) == 1
+    assert (state["code"], state["reply_class"], state["kind"], state["attempts"]) == (
+        550,
+        "recipient_unknown",
+        "hard",
+        2,
+    )
+
+
+def test_what_a_report_said_stands_in_its_event_and_where_it_lies_does_not() -> None:
+    told = event("bounced", ANNOTATIONS_FROM, 2, detail=replace(RETURNED, reporter="mx.example.org", suppress=True))
+    [row] = rows_of(Keys(), told).tables().events.to_pylist()
+    assert (row["code"], row["enhanced_code"], row["host"], row["final"]) == (550, "5.1.1", "mx.example.org", False)
+    assert row["detail"] == (
+        '{"source":"dsn","feedback_type":"","rule":"","rules_version":0,"suppress":true,"place":"mail.returns/0/7"}'
+    )
 
 
 @given(st.permutations(range(5)))
@@ -214,5 +245,7 @@ def test_final_steps_outrank_all_others() -> None:
     assert rank_of("bounced", 101) > (rank_of("deferred", ANNOTATIONS_FROM - 1) or 0)  # type: ignore[operator]
     assert rank_of("opened", 101) is None
     assert rank_of("delivered", ANNOTATIONS_FROM) is None
+    assert rank_of("bounced", ANNOTATIONS_FROM) > (rank_of("delivered", ANNOTATIONS_FROM - 1) or 0)  # type: ignore[operator]
+    assert not is_final("bounced", ANNOTATIONS_FROM)
     assert is_final("dropped", 20)
     assert not is_final("deferred", 101)
