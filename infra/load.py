@@ -38,7 +38,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "DEPESCHE_TENANT": "Customer number that commands mean when none is given; default: the demo's.",
 }
 #: A port of somebody else's machines does not move with ours.
-_NOT_OUR_PORTS = ("deliver.port",)
+_NOT_OUR_PORTS = ("deliver.port", "tls.sts_port")
 
 
 @dataclass(frozen=True, slots=True)

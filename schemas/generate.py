@@ -35,6 +35,7 @@ ORDER = (
     "sweep_mark",
     "suppression",
     "suppression_request",
+    "tls_count",
 )
 PRIMITIVES = {
     "string": "str",

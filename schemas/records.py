@@ -2347,6 +2347,70 @@ class SuppressionRequest:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLSCount:
+    """How many sessions of one day ended one way with regard to TLS (RFC 8460), as one courier process counted them. Readers add the counters up. Topic mail.tls (compacted).
+
+    Fields:
+        day: Day in UTC, as 2026-11-27.
+        counter: Courier process that counts, one name per life: each begins at nothing.
+        domain: Policy domain: the domain of the recipients.
+        kind: Policy type: tlsa, sts or no-policy-found.
+        policy: The policy in its own words, line by line.
+        mx_host: Hosts that the policy names.
+        result: Result type of a failure (RFC 8460 4.3); empty: a success.
+        host: Name of the mail host.
+        remote_ip: Address connected to.
+        source_ip: Own address.
+        count: How many sessions since this counter began with the day.
+    """
+
+    day: str
+    counter: str
+    domain: str
+    kind: str
+    policy: tuple[str, ...] = ()
+    mx_host: tuple[str, ...] = ()
+    result: str = ''
+    host: str = ''
+    remote_ip: str = ''
+    source_ip: str = ''
+    count: int
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "day": self.day,
+            "counter": self.counter,
+            "domain": self.domain,
+            "kind": self.kind,
+            "policy": self.policy,
+            "mx_host": self.mx_host,
+            "result": self.result,
+            "host": self.host,
+            "remote_ip": self.remote_ip,
+            "source_ip": self.source_ip,
+            "count": self.count,
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> TLSCount:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            day=raw["day"],
+            counter=raw["counter"],
+            domain=raw["domain"],
+            kind=raw["kind"],
+            policy=tuple(raw["policy"]),
+            mx_host=tuple(raw["mx_host"]),
+            result=raw["result"],
+            host=raw["host"],
+            remote_ip=raw["remote_ip"],
+            source_ip=raw["source_ip"],
+            count=raw["count"],
+        )
+
+
 _READERS: dict[str, Any] = {
     "depesche.AcceptedDetail": AcceptedDetail.from_avro,
     "depesche.Account": Account.from_avro,

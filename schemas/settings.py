@@ -158,6 +158,26 @@ class DNSSettings(Part):
     )
     timeout_seconds: float = Field(5, description="Longest wait for one question.")
     cache_seconds: int = Field(3600, description="Longest time an answer is kept, whatever its TTL.")
+    validating: bool = Field(
+        False,
+        description="Whether the resolvers check DNSSEC and the way to them is safe (on this machine). Only then their word "
+        "that an answer is secure counts, and TLSA records are looked for (DANE).",
+    )
+
+
+class TLSSettings(Part):
+    """TLS towards the far side: the receivers' own policies, and what is counted of them."""
+
+    sts: bool = Field(True, description="Whether the MTA-STS policies of recipients' domains are looked for and kept.")
+    sts_port: Port = Field(443, description="Port of the hosts that MTA-STS policies are fetched from.")
+    sts_seconds: float = Field(20, gt=0, description="Longest wait for one policy.")
+    ca_file: Path | None = Field(
+        None,
+        description="Certificate authorities that policy hosts, and mail hosts under MTA-STS, are trusted by; empty: the "
+        "system's.",
+    )
+    organization: str = Field("", description="Who reports, in TLS reports (RFC 8460); empty: the name in EHLO.")
+    contact: str = Field("", description="Contact address in TLS reports; empty: postmaster at the name in EHLO.")
 
 
 class DeliverSettings(Part):
@@ -282,6 +302,7 @@ class Settings(Part):
     archive: ArchiveSettings = ArchiveSettings.model_validate({})
     scan: ScanSettings = ScanSettings.model_validate({})
     dns: DNSSettings = DNSSettings.model_validate({})
+    tls: TLSSettings = TLSSettings.model_validate({})
     deliver: DeliverSettings = DeliverSettings.model_validate({})
     suppression: SuppressionSettings = SuppressionSettings.model_validate({})
     sandbox: SandboxSettings = SandboxSettings.model_validate({})

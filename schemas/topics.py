@@ -175,6 +175,14 @@ RETURNS = Topic(
     "Mails that came to the return path; a 250 was given for each.",
     config=_deleted_after(14, flush_messages="1"),
 )
+TLS = Topic(
+    "mail.tls",
+    "TLSCount",
+    "hash of all but the count",
+    "TLS sessions per day, receiving domain, policy and result (RFC 8460).",
+    spread=False,
+    config={**_deleted_after(45), "cleanup.policy": "compact,delete"},
+)
 DEAD = Topic(
     "mail.dead",
     "DeadLetter",
@@ -204,6 +212,7 @@ ALL: tuple[Topic, ...] = (
     RATES_CHANGELOG,
     ALERTS,
     RETURNS,
+    TLS,
     DEAD,
 )
 

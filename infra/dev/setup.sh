@@ -78,8 +78,10 @@ set_up_python() {
 # Program (or Perl module) to Debian package: what makes the far side and the scanner real. swaks speaks TLS through Net::SSLeay.
 missing_packages() {
     PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
-    for pair in clamd=clamav-daemon knotd=knot postfix=postfix opendkim=opendkim swaks=swaks Net::SSLeay=libnet-ssleay-perl; do
+    for pair in clamd=clamav-daemon knotd=knot unbound=unbound postfix=postfix opendkim=opendkim swaks=swaks \
+        Net::SSLeay=libnet-ssleay-perl exim4=exim4-daemon-light; do
         case "$pair" in
+            exim4=*) [ -x build/exim/usr/sbin/exim4 ] || command -v exim4 >/dev/null 2>&1 ;;
             *::*) perl "-M${pair%%=*}" -e1 >/dev/null 2>&1 ;;
             *) command -v "${pair%%=*}" >/dev/null 2>&1 ;;
         esac || printf '%s ' "${pair#*=}"
@@ -89,7 +91,7 @@ missing_packages() {
 set_up_system() {
     missing=$(missing_packages)
     if [ -z "$missing" ]; then return; fi
-    line="sudo apt-get install -y ${missing% }"
+    line="sudo sh infra/dev/install_packages.sh ${missing% }"
     if [ "${SYSTEM_PACKAGES:-yes}" = no ] || ! command -v apt-get >/dev/null 2>&1; then
         say "Not installed: $missing- the demo runs without. They come with: $line"
         return

@@ -20,6 +20,7 @@ from depesche.infra.local.certificate import ensure_certificate
 from depesche.infra.local.fault import LocalFault
 from depesche.infra.local.part import find_program, missing_package, private_folder, read_greeting, until
 from depesche.infra.local.ports import require_free, require_loopback
+from depesche.infra.local.tls_listener import TLSListener
 
 MASTER = Path("/usr/lib/postfix/sbin/master")
 HOST_NAME = "mx.inbox.test"
@@ -59,13 +60,17 @@ anvil unix - - n - 1 anvil
 
 @dataclass(frozen=True, slots=True)
 class PostfixSettings:
-    """Where the instance lives (`folder`) and listens, for which domains it takes mail, and the port of a milter, if any."""
+    """Where the instance lives (`folder`) and listens, for which domains it takes mail, and the port of a milter, if any.
+
+    `listeners`: further addresses, on the same port, each with its own way to speak TLS.
+    """
 
     folder: Path
     address: str = "127.0.0.3"
     port: int = 2525
     domains: tuple[str, ...] = ("inbox.test", "postfix.test", "shop.test")
     milter_port: int | None = None
+    listeners: tuple[TLSListener, ...] = ()
 
     @property
     def maildir(self) -> Path:
@@ -102,8 +107,9 @@ class Postfix:
     def prepare(self) -> None:
         """Write configuration and folders. Raises LocalFault for an address that is not loopback or a port that is taken."""
         settings = self.settings
-        require_loopback(settings.address, "Postfix")
-        require_free(settings.address, settings.port, "Postfix")
+        for address in (settings.address, *(listener.address for listener in settings.listeners)):
+            require_loopback(address, "Postfix")
+            require_free(address, settings.port, "Postfix")
         if settings.port == 25:
             raise LocalFault("Port 25 is not for a test server.", "Choose another port in the settings.")
         postfix = pwd.getpwnam("postfix")
@@ -120,7 +126,8 @@ class Postfix:
             kind="rsa",
         )
         listen = f"{settings.address}:{settings.port}"
-        _write(self._configuration / "master.cf", _SERVICES.format(listen=listen))
+        further = "".join(_listener(listener, settings.port) for listener in settings.listeners)
+        _write(self._configuration / "master.cf", _SERVICES.format(listen=listen) + further)
         _write(self._configuration / "recipients", _recipients(settings.domains))
         values = self._identity() | self._delivery(postfix.pw_uid, postfix.pw_gid) | self._reception()
         values |= {"smtpd_tls_cert_file": str(certificate.certificate), "smtpd_tls_key_file": str(certificate.key)}
@@ -212,6 +219,18 @@ class Postfix:
                 "milter_protocol": "6",
             }
         return values
+
+
+def _listener(listener: TLSListener, port: int) -> str:
+    options = {
+        "smtpd_tls_cert_file": str(listener.certificate.certificate),
+        "smtpd_tls_key_file": str(listener.certificate.key),
+        "smtpd_tls_security_level": "none" if listener.tls == "none" else "may",
+    }
+    if listener.tls == "old":
+        options["smtpd_tls_protocols"] = "TLSv1"
+    lines = "".join(f"  -o {name}={value}\n" for name, value in options.items())
+    return f"{listener.address}:{port} inet n - n - - smtpd\n{lines}"
 
 
 def _recipients(domains: tuple[str, ...]) -> str:

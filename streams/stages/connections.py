@@ -1,4 +1,4 @@
-"""Opens connections to the hosts of a domain: one host after the other, IPv6 and IPv4, TLS where it works (RFC 5321 5.1).
+"""Opens connections to the hosts of a domain: one host after the other, IPv6 and IPv4, TLS as the policies want (RFC 5321 5.1).
 
 Remembers for a while what did not work, so that a dead first exchanger costs its time-out once and not once per connection.
 """
@@ -6,14 +6,21 @@ Remembers for a while what did not work, so that a dead first exchanger costs it
 from __future__ import annotations
 
 import random
+import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
-from depesche.schemas.settings import DeliverSettings
-from depesche.streams.wire.dns import Hosts
-from depesche.streams.wire.smtp import Answer, SMTPConnection, Terms, TLSPolicy, open_connection
+from depesche.schemas.settings import DeliverSettings, Settings
+from depesche.streams.mail.tls_policy import Asked, Requirement, required
+from depesche.streams.mail.tls_report import TLSSession
+from depesche.streams.stages.tls_sessions import TLSTally, session_of
+from depesche.streams.wire.dns import Host, Hosts
+from depesche.streams.wire.smtp import NO_TLS, Answer, Peer, SMTPConnection, Terms, open_connection
+from depesche.streams.wire.sts import authorities
+from depesche.streams.wire.tls import Check, any_certificate
 
 _MOST_TRIES = 8
 _ADDRESSES_PER_HOST = 3
@@ -22,6 +29,16 @@ _LONGEST_SECONDS = 600.0
 _SHUN_SECONDS = 60.0
 _PLAIN_SECONDS = 600.0
 _MEMORY = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One try: a host, one of its addresses, the own address for it, and what is asked of TLS."""
+
+    host: Host
+    address: str
+    source_ip: str
+    requirement: Requirement
 
 
 class Connections:
@@ -33,6 +50,8 @@ class Connections:
         helo: str,
         shuffle: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
+        authorities: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+        tally: Callable[[TLSSession], None] | None = None,
     ) -> None:
         """Prepare to open.
 
@@ -41,46 +60,59 @@ class Connections:
             helo: our name in EHLO.
             shuffle: chooses among equal hosts.
             clock: monotonic seconds.
+            authorities: makes the context for hosts that must prove their name by a known authority; asked once.
+            tally: told of every session on which it came to the question of TLS.
         """
         self._settings = settings
         self._helo = helo
         self._shuffle = shuffle or random.Random()  # noqa: S311 - spreads load, keeps no secret
         self._clock = clock
+        self._authorities = authorities
+        self._strict: ssl.SSLContext | None = None
+        self._tally = tally
         self._shunned: OrderedDict[str, float] = OrderedDict()
         self._plain: OrderedDict[str, float] = OrderedDict()
         self._turn = 0
 
-    async def open(self, hosts: Hosts, tls: TLSPolicy = "may") -> SMTPConnection | Answer:
+    async def open(self, hosts: Hosts, tls: Asked = "may") -> SMTPConnection | Answer:
         """A connection to one of ``hosts`` (verdict ``found``), or the answer of those that were tried.
 
-        A host that does not answer, does not greet or greets with a refusal is passed over for the next. When none is left,
-        the answer is for now if any host's was for now, else for good.
+        A host that does not answer, does not greet, greets with a refusal or is not as its domain's TLS policy wants it is
+        passed over for the next. When none is left, the answer is for now if any host's was for now, else for good.
+
+        Args:
+            hosts: whom to try, with what their domain asks of TLS.
+            tls: what the sender asks of TLS.
         """
         answers: list[Answer] = []
         begun = self._clock()
-        for name, address, source_ip in self._tries(hosts):
-            terms = Terms(self._helo, self._settings.port, self._settings, source_ip, tls)
-            result = await self._try(name, address, terms)
+        for way in self._ways(hosts, tls):
+            if way.requirement.refusal:
+                answers.append(_refused(way))
+                self._count(hosts, way, way.requirement.result)
+                continue
+            result = await self._try(hosts, way)
             if isinstance(result, SMTPConnection):
-                self._shunned.pop(address, None)
+                self._shunned.pop(way.address, None)
                 return result
             answers.append(result)
             if result.step != "starttls":
                 # A host whose TLS is not enough for this policy may still be good enough for another.
-                self._note(self._shunned, address, _SHUN_SECONDS)
+                self._note(self._shunned, way.address, _SHUN_SECONDS)
             if self._clock() - begun > _LONGEST_SECONDS:
                 break
         return _summed_up(answers)
 
-    def _tries(self, hosts: Hosts) -> list[tuple[str, str, str]]:
-        """Host name, address and own address of each try, in order; what failed just now comes last."""
+    def _ways(self, hosts: Hosts, tls: Asked) -> list[_Way]:
+        """The tries in order; what failed just now comes last, and a host that must not be used stands there once."""
         found = []
         for host in hosts.in_order(self._shuffle):
-            for address in host.addresses[:_ADDRESSES_PER_HOST]:
+            requirement = required(host.name, hosts.domain, tls, host.dane, hosts.sts)
+            for address in host.addresses[: 1 if requirement.refusal else _ADDRESSES_PER_HOST]:
                 source_ip = self._source_ip(address)
                 if source_ip is not None:
-                    found.append((host.name, address, source_ip))
-        return sorted(found, key=lambda way: self._noted(self._shunned, way[1]))[:_MOST_TRIES]
+                    found.append(_Way(host, address, source_ip, requirement))
+        return sorted(found, key=lambda way: self._noted(self._shunned, way.address))[:_MOST_TRIES]
 
     def _source_ip(self, address: str) -> str | None:
         """An own address of the same family, each in turn; empty when the system may choose, None when there is none."""
@@ -93,19 +125,64 @@ class Connections:
         self._turn += 1
         return fitting[self._turn % len(fitting)]
 
-    async def _try(self, name: str, address: str, terms: Terms) -> SMTPConnection | Answer:
-        opportunistic = terms.tls == "may"
-        if opportunistic and self._noted(self._plain, address):
+    async def _try(self, hosts: Hosts, way: _Way) -> SMTPConnection | Answer:
+        wanted, terms = way.requirement, self._terms(way)
+        if not wanted.encrypt and self._noted(self._plain, way.address) and not wanted.authority:
             terms = replace(terms, tls="never")
-        result = await open_connection(name, address, terms)
-        if isinstance(result, SMTPConnection) or result.step != "starttls" or not opportunistic:
+        result = await open_connection(way.host.name, way.address, terms)
+        if isinstance(result, SMTPConnection):
+            self._count(
+                hosts, way, wanted.result or result.tls_result or ("" if result.peer.tls else "validation-failure")
+            )
+            return result
+        if result.step != "starttls":
+            return result
+        self._count(hosts, way, wanted.result or result.tls_result or "validation-failure")
+        if wanted.encrypt and not wanted.lenient:
+            return result
+        return await self._leniently(way, terms, result)
+
+    async def _leniently(self, way: _Way, terms: Terms, failure: Answer) -> SMTPConnection | Answer:
+        """Another connection after ``failure``, that goes as it would without the policy that only counts."""
+        result: SMTPConnection | Answer = failure
+        if way.requirement.lenient and terms.check is not None:
+            tls: Asked = "must" if way.requirement.encrypt else "may"
+            result = await open_connection(way.host.name, way.address, replace(terms, tls=tls, check=None))
+        if way.requirement.encrypt or isinstance(result, SMTPConnection) or result.step != "starttls":
             return result
         # Opportunistic TLS (RFC 7435): what cannot be encrypted goes as it went before, on a new connection.
-        self._note(self._plain, address, _PLAIN_SECONDS)
-        plain = await open_connection(name, address, replace(terms, tls="never"))
+        self._note(self._plain, way.address, _PLAIN_SECONDS)
+        plain = await open_connection(way.host.name, way.address, replace(terms, tls="never", check=None))
         if isinstance(plain, SMTPConnection):
-            plain.tls_failed = result.text
+            plain.tls_failed = failure.text
         return plain
+
+    def _terms(self, way: _Way) -> Terms:
+        wanted = way.requirement
+        tls: Asked = "must" if wanted.encrypt or wanted.authority else "may"
+        return Terms(
+            self._helo,
+            self._settings.port,
+            self._settings,
+            way.source_ip,
+            tls,
+            wanted.server_name,
+            self._check(wanted),
+            wanted.name,
+        )
+
+    def _check(self, wanted: Requirement) -> Check | None:
+        if wanted.authority:
+            if self._strict is None:
+                self._strict = self._authorities()
+            return Check(self._strict, by=f"MTA-STS ({wanted.name})")
+        if wanted.records:
+            return Check(any_certificate(), wanted.records, wanted.names, "DANE")
+        return None
+
+    def _count(self, hosts: Hosts, way: _Way, result: str) -> None:
+        if self._tally is not None:
+            self._tally(session_of(hosts, way.host, way.requirement, result, way.address, way.source_ip))
 
     def _note(self, memory: OrderedDict[str, float], address: str, seconds: float) -> None:
         memory[address] = self._clock() + seconds
@@ -115,6 +192,24 @@ class Connections:
 
     def _noted(self, memory: OrderedDict[str, float], address: str) -> bool:
         return memory.get(address, 0.0) > self._clock()
+
+
+def connections(settings: Settings, sessions: TLSTally) -> Connections:
+    """Connections as the settings want them, counted in ``sessions``."""
+    return Connections(
+        settings.deliver,
+        settings.deliver.helo or settings.smtp.hostname,
+        authorities=partial(authorities, settings.tls),
+        tally=sessions.add,
+    )
+
+
+def _refused(way: _Way) -> Answer:
+    """The answer of a host that is not even asked."""
+    wanted = way.requirement
+    peer = Peer(way.host.name, way.address, way.source_ip, policy=wanted.name)
+    transcript = f"= TLS policy {wanted.name}\n= {way.host.name} [{way.address}]: not connected, {wanted.refusal}"
+    return Answer("starttls", 0, NO_TLS, wanted.refusal, transcript=transcript, peer=peer, tls_result=wanted.result)
 
 
 def _summed_up(answers: list[Answer]) -> Answer:

@@ -24,6 +24,7 @@ from depesche.streams.stages.hand import Hand
 from depesche.streams.stages.lane import Lane
 from depesche.streams.stages.pulse import Pulse
 from depesche.streams.stages.recorder import Recorder
+from depesche.streams.stages.tls_sessions import TLSTally
 from depesche.streams.wire.smtp import Answer, SMTPConnection
 from depesche.streams.wire.smtp_encode import Envelope, UnsendableError, content
 
@@ -44,6 +45,7 @@ class Gear:
         pulse: whether we still are who we think.
         hand: what the operator has ordered.
         end: ends the process with a fault that is nobody's mail's.
+        sessions: counts how connections ended with regard to TLS.
     """
 
     settings: DeliverSettings
@@ -55,6 +57,7 @@ class Gear:
     pulse: Pulse
     hand: Hand
     end: Callable[[Exception], None]
+    sessions: TLSTally
 
 
 class Base(Protocol):

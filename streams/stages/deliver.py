@@ -33,7 +33,7 @@ from depesche.streams.runner.runner import Limits, Runner
 from depesche.streams.runner.stage import Flight, Stage
 from depesche.streams.stages.attempt_log import AttemptLog
 from depesche.streams.stages.attempt_recall import AttemptRecall, Recalled
-from depesche.streams.stages.connections import Connections
+from depesche.streams.stages.connections import connections
 from depesche.streams.stages.content_budget import ContentBudget
 from depesche.streams.stages.courier import Gear
 from depesche.streams.stages.dispatch import Dispatch
@@ -41,7 +41,9 @@ from depesche.streams.stages.errand import Errand
 from depesche.streams.stages.hand import Hand
 from depesche.streams.stages.pulse import Pulse
 from depesche.streams.stages.recorder import Recorder, outcome_partitions, place
+from depesche.streams.stages.tls_sessions import TLSTally
 from depesche.streams.stages.trail import header, written_since
+from depesche.streams.wire.destinations import Destinations, destinations
 from depesche.streams.wire.dns import Hosts, Resolver
 
 log = structlog.get_logger(__name__)
@@ -63,7 +65,7 @@ class DeliverStage(Stage):
     topics: ClassVar[tuple[str, ...]] = (OUTBOUND.name,)
 
     def __init__(
-        self, settings: Settings, keyring: Keyring, recall: AttemptRecall, resolver: Resolver, clock: Clock = now_ms
+        self, settings: Settings, keyring: Keyring, recall: AttemptRecall, where: Destinations, clock: Clock = now_ms
     ) -> None:
         """Prepare; ``equip`` must follow.
 
@@ -71,14 +73,14 @@ class DeliverStage(Stage):
             settings: topic names and time scale.
             keyring: opens envelopes.
             recall: reads attempts back.
-            resolver: finds hosts.
+            where: finds hosts, and what their domains ask of TLS.
             clock: the time in milliseconds.
         """
         self.ambiguous = 0
         self._settings = settings
         self._keyring = keyring
         self._recall = recall
-        self._resolver = resolver
+        self._where = where
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._errands: dict[str, Errand] = {}
@@ -207,7 +209,7 @@ class DeliverStage(Stage):
         elif unit.due_at > now + _EARLY_MS:
             self._gear.recorder.park(errand, until(unit.due_at, now, self._settings.deliver.time_scale), "scheduled")
         else:
-            hosts = self._resolver.known_hosts(unit.recipient_domain)
+            hosts = self._where.known_hosts(unit.recipient_domain)
             if hosts is not None:
                 self._admit(errand, hosts)
             else:
@@ -228,7 +230,7 @@ class DeliverStage(Stage):
 
     async def _resolved(self, domain: str) -> None:
         try:
-            hosts = await self._resolver.mail_hosts(domain)
+            hosts = await self._where.mail_hosts(domain)
         finally:
             waiting = self._resolving.pop(domain)
         for errand in waiting:
@@ -266,7 +268,14 @@ class DeliverStage(Stage):
     async def work(self) -> None:
         """See ``Stage``."""
         gear = self._gear
-        parts = (gear.marks.work(), gear.recorder.work(), gear.pulse.run(), gear.hand.watch(), self._tidy_often())
+        parts = (
+            gear.marks.work(),
+            gear.recorder.work(),
+            gear.pulse.run(),
+            gear.hand.watch(),
+            gear.sessions.work(),
+            self._tidy_often(),
+        )
         tasks = [asyncio.create_task(part) for part in parts]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -310,6 +319,7 @@ class DeliverStage(Stage):
             task.cancel()
         self._gear.hand.stop()
         await self._dispatch.stop()
+        await self._gear.sessions.flush()
 
 
 class Deliver:
@@ -349,11 +359,11 @@ class Deliver:
         marks_producer = client.producer(settings, f"deliver-{self._member}-attempts", linger_ms=0)
         producer = client.producer(settings, f"deliver-{self._member}")
         recall = AttemptRecall(settings, DeliverStage.name)
-        resolver = self._resolver or Resolver(settings.dns, allow_private=settings.deliver.allow_private)
+        where = destinations(settings, self._resolver)
         await marks_producer.start()
         await producer.start()
         await recall.start()
-        stage = DeliverStage(settings, self._keyring, recall, resolver)
+        stage = DeliverStage(settings, self._keyring, recall, where)
         try:
             limits = Limits(in_flight=settings.deliver.in_flight, span=_SPAN, drain_seconds=_DRAIN_SECONDS)
             runner = Runner(settings, stage, producer, self._member, limits)
@@ -364,7 +374,7 @@ class Deliver:
         finally:
             await stage.stop()
             if self._resolver is None:
-                await resolver.close()
+                await where.close()
             await recall.stop()
             await producer.stop()
             await marks_producer.stop()
@@ -378,9 +388,10 @@ class Deliver:
         marks = AttemptLog(settings, marks_producer, worker)
         scribe = Scribe(deliver, worker, self._seal)
         recorder = Recorder(settings, marks, producer, scribe, await outcome_partitions(settings))
-        connections = Connections(deliver, deliver.helo or settings.smtp.hostname)
+        sessions = TLSTally(settings, producer, worker)
+        way_out = connections(settings, sessions)
         hand = Hand(self._controls, recorder, end, deliver.time_scale)
-        return Gear(deliver, connections, self._archive, ContentBudget(), marks, recorder, Pulse(), hand, end)
+        return Gear(deliver, way_out, self._archive, ContentBudget(), marks, recorder, Pulse(), hand, end, sessions)
 
     def _seal(self, tenant: str, event_id: str, personal: Personal) -> tuple[str, bytes]:
         key = self._keyring.today(tenant)

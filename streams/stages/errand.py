@@ -89,4 +89,5 @@ class Errand:
             peer.tls,
             round((now - self.begun) * 1000) if self.begun else 0,
             self.recipient,
+            peer.policy,
         )

@@ -13,9 +13,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from depesche.schemas.records import MailUnit
+from depesche.streams.mail.tls_policy import Asked
 from depesche.streams.stages.errand import Errand
 from depesche.streams.wire.dns import Hosts
-from depesche.streams.wire.smtp import TLSPolicy
 
 if TYPE_CHECKING:
     from depesche.streams.stages.courier import Courier
@@ -28,7 +28,7 @@ _LONGEST_BACK_OFF = 600.0
 _FEWER_SECONDS = 60.0
 
 
-def asked_tls(unit: MailUnit) -> TLSPolicy:
+def asked_tls(unit: MailUnit) -> Asked:
     """What a unit asks of TLS. A word that is not known here is taken for the stricter one."""
     return "may" if unit.tls == "may" else "must"
 
@@ -51,7 +51,7 @@ class Lane:
         under_way: how many of them are in a transaction or opening.
     """
 
-    def __init__(self, key: str, hosts: Hosts, now: float, tls: TLSPolicy = "may") -> None:
+    def __init__(self, key: str, hosts: Hosts, now: float, tls: Asked = "may") -> None:
         self.key = key
         self.hosts = hosts
         self.tls = tls

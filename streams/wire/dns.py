@@ -12,19 +12,25 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, TypeVar, cast
 
 import dns.asyncresolver
 import dns.exception
+import dns.flags
+import dns.message
 import dns.nameserver
 import dns.rdtypes.ANY.MX
+import dns.rdtypes.ANY.TLSA
+import dns.rdtypes.ANY.TXT
 import dns.resolver
 
 from depesche.schemas.settings import DNSSettings
+from depesche.streams.mail.dane import Dane, TLSARecord
+from depesche.streams.mail.sts import StsPolicy
 from depesche.streams.wire.address_filter import objection
 
-Kind = Literal["MX", "A", "AAAA"]
+Kind = Literal["MX", "A", "AAAA", "TXT", "TLSA"]
 Status = Literal["found", "empty", "missing", "failed"]
 Verdict = Literal["found", "permanent", "temporary"]
 
@@ -34,14 +40,23 @@ _FAILURE_SECONDS = 45.0
 _MOST_HOSTS = 20
 """Exchangers of one domain that are looked up; a list of thousands is nobody's mail system."""
 _MOST_ADDRESSES = 8
+_TLSA_PORT = 25
+"""The port in the name of TLSA records is that of mail, wherever our connection goes (RFC 7672 2.2.3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A mail exchanger: its name, and its addresses in the order to try them (IPv6 and IPv4 in turn)."""
+    """A mail exchanger.
+
+    Attributes:
+        name: its name.
+        addresses: its addresses in the order to try them (IPv6 and IPv4 in turn).
+        dane: what DNSSEC says about its certificate; None: nothing.
+    """
 
     name: str
     addresses: tuple[str, ...]
+    dane: Dane | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +70,8 @@ class Hosts:
         enhanced: enhanced status code (RFC 3463, RFC 7505) of a verdict that is not ``found``, else empty.
         reason: the verdict in a few words, without an address of ours.
         expires: until when this may be used, on the resolver's clock (monotonic seconds).
+        sts: the domain's MTA-STS policy; None: it has none.
+        sts_problem: result type (RFC 8460 4.3.2.2) of a policy that is announced and could not be had; empty: none.
     """
 
     domain: str
@@ -63,11 +80,17 @@ class Hosts:
     enhanced: str = ""
     reason: str = ""
     expires: float = 0.0
+    sts: StsPolicy | None = None
+    sts_problem: str = ""
 
     @property
     def key(self) -> str:
-        """Names the set of hosts: domains with the same key can share connections."""
-        return ",".join(sorted(host.name for host in self.groups[0])) if self.groups else ""
+        """Names the set of hosts and what their domain asks of TLS: domains with the same key can share connections.
+
+        A neighbour on the same hosts, whose policy fails or who has none, has another key.
+        """
+        names = sorted(host.name + ("+dane" if host.dane else "") for host in self.groups[0]) if self.groups else []
+        return ",".join([*names, *([f"sts-{self.sts.mode}-{self.sts.digest}"] if self.sts else [])])
 
     def in_order(self, shuffle: random.Random) -> list[Host]:
         """The hosts in the order in which to try them once, equal ones shuffled (RFC 5321 5.1)."""
@@ -84,8 +107,12 @@ class _Found:
     status: Status
     expires: float
     values: tuple[tuple[int, str], ...] = ()
-    """Preference (0 for addresses) and host name or address."""
+    """Preference (0 for others than MX) and host name, address, text, or TLSA record in presentation form."""
     reason: str = ""
+    secure: bool = False
+    """Whether a validating resolver vouches for the answer, a denial included."""
+    canonical: str = ""
+    """The name that has the values, at the end of all aliases."""
 
 
 @dataclass(slots=True)
@@ -96,6 +123,8 @@ class _Exchanger:
     refused: list[str] = field(default_factory=list)
     failed: bool = False
     expires: float = 0.0
+    secure: bool = False
+    canonical: str = ""
 
 
 _Key: TypeAlias = tuple[str, Kind]
@@ -152,6 +181,15 @@ class Resolver:
         named = sorted(value for value in mx.values if value[1])
         return tuple(host for preference, host in named if preference == named[0][0])
 
+    async def addresses(self, name: str) -> tuple[str, ...]:
+        """The addresses of a host of any kind that may be connected to; none when it has none or DNS fails."""
+        return (await self._exchanger(name)).host.addresses
+
+    async def texts(self, name: str) -> tuple[str, ...] | None:
+        """The TXT records of a name, each as one text; None when it cannot be told."""
+        found = await self._ask(name, "TXT")
+        return None if found.status == "failed" else tuple(text for _, text in found.values)
+
     async def close(self) -> None:
         """Give up all questions that are on their way; whoever waits for one is cancelled."""
         asking = list(self._asking.values())
@@ -167,16 +205,16 @@ class Resolver:
             return Hosts(domain, "temporary", (), "4.4.3", f"DNS: {mx.reason}", mx.expires)
         if mx.status == "empty":
             # No MX at all: the domain itself is its exchanger (RFC 5321 5.1).
-            return await self._of_exchangers(domain, ((0, domain),), mx.expires)
+            return await self._of_exchangers(domain, ((0, domain),), mx)
         if all(host == "" for _, host in mx.values):
             return Hosts(domain, "permanent", (), "5.1.10", "The domain takes no mail (null MX).", mx.expires)
         # A null MX beside others is a mistake that RFC 7505 section 3 leaves without effect.
         exchangers = tuple(value for value in sorted(mx.values) if value[1])[:_MOST_HOSTS]
-        return await self._of_exchangers(domain, exchangers, mx.expires)
+        return await self._of_exchangers(domain, exchangers, mx)
 
-    async def _of_exchangers(self, domain: str, exchangers: Sequence[tuple[int, str]], expires: float) -> Hosts:
-        found = await asyncio.gather(*(self._exchanger(name) for _, name in exchangers))
-        expires = min([expires, *(exchanger.expires for exchanger in found)])
+    async def _of_exchangers(self, domain: str, exchangers: Sequence[tuple[int, str]], mx: _Found) -> Hosts:
+        found = await asyncio.gather(*(self._mail_exchanger(name, secure=mx.secure) for _, name in exchangers))
+        expires = min([mx.expires, *(exchanger.expires for exchanger in found)])
         groups: dict[int, list[Host]] = {}
         for (preference, _), exchanger in zip(exchangers, found, strict=True):
             if exchanger.host.addresses:
@@ -190,6 +228,27 @@ class Resolver:
             text = f"The domain's mail hosts have only addresses that nobody may send to ({', '.join(refused)})."
             return Hosts(domain, "permanent", (), "5.4.4", text, expires)
         return Hosts(domain, "permanent", (), "5.4.4", "The domain's mail hosts have no address.", expires)
+
+    async def _mail_exchanger(self, name: str, *, secure: bool) -> _Exchanger:
+        """An exchanger that was named ``secure``-ly or not, with its TLSA records where they count (RFC 7672 2.2)."""
+        found = await self._exchanger(name)
+        if secure and found.secure and found.host.addresses:
+            dane, expires = await self._dane(name, found.canonical)
+            found.host = replace(found.host, dane=dane)
+            found.expires = min(found.expires, expires)
+        return found
+
+    async def _dane(self, name: str, canonical: str) -> tuple[Dane | None, float]:
+        """The TLSA records of a host whose addresses are secure: under its real name first, then under its alias."""
+        expires = float("inf")
+        for base in dict.fromkeys((canonical or name, name)):
+            tlsa = await self._ask(f"_{_TLSA_PORT}._tcp.{base}", "TLSA")
+            expires = min(expires, tlsa.expires)
+            if tlsa.status == "failed":
+                return Dane(base, failed=True), expires
+            if tlsa.values and tlsa.secure:
+                return Dane(base, tuple(_tlsa(text) for _, text in tlsa.values)), expires
+        return None, expires
 
     async def _exchanger(self, name: str) -> _Exchanger:
         six, four = await asyncio.gather(self._ask(name, "AAAA"), self._ask(name, "A"))
@@ -207,6 +266,10 @@ class Resolver:
             refused,
             "failed" in (six.status, four.status),
             min(six.expires, four.expires),
+            # All addresses that may be used must be vouched for; a failed question for the other family takes nothing away,
+            # or whoever can suppress an answer could switch DANE off.
+            all(answer.secure for answer in (six, four) if answer.values),
+            four.canonical if four.values else six.canonical,
         )
 
     async def _ask(self, name: str, kind: Kind) -> _Found:
@@ -239,11 +302,16 @@ class Resolver:
             return _Found("missing", now() + self._capped(_NEGATIVE_SECONDS))
         except (dns.exception.DNSException, OSError, EOFError) as fault:
             return _Found("failed", now() + self._capped(_FAILURE_SECONDS), reason=_in_words(fault))
+        secure = self._vouched(answer.response)
         if answer.rrset is None:
-            return _Found("empty", now() + self._capped(_NEGATIVE_SECONDS))
+            return _Found("empty", now() + self._capped(_NEGATIVE_SECONDS), secure=secure)
         # One second at least, or a TTL of zero would ask anew for each mail of a burst.
         seconds = max(1.0, min(float(answer.rrset.ttl), self._settings.cache_seconds))
-        return _Found("found", now() + seconds, _values(answer, kind))
+        canonical = answer.canonical_name.to_text().rstrip(".").lower()
+        return _Found("found", now() + seconds, _values(answer, kind), secure=secure, canonical=canonical)
+
+    def _vouched(self, answer: dns.message.Message) -> bool:
+        return self._settings.validating and bool(answer.flags & dns.flags.AD)
 
     def _capped(self, seconds: float) -> float:
         return min(seconds, self._settings.cache_seconds)
@@ -255,7 +323,8 @@ def _stub(settings: DNSSettings) -> dns.asyncresolver.Resolver:
         stub.nameservers = [dns.nameserver.Do53Nameserver(*_host_and_port(server)) for server in settings.servers]
     # A lost datagram must cost a fraction of the whole wait, so that a second try still fits.
     stub.timeout = min(2.0, settings.timeout_seconds / 2)
-    stub.use_edns(0, 0, 1232)
+    # A resolver says that an answer is secure only to those who ask (RFC 6840 5.7).
+    stub.use_edns(0, dns.flags.DO if settings.validating else 0, 1232)
     return stub
 
 
@@ -270,10 +339,21 @@ def _host_and_port(server: str) -> tuple[str, int]:
 
 
 def _values(answer: Resolution, kind: Kind) -> tuple[tuple[int, str], ...]:
+    if kind == "TXT":
+        return tuple((0, _joined(cast(dns.rdtypes.ANY.TXT.TXT, record))) for record in answer)
     if kind != "MX":
         return tuple((0, record.to_text()) for record in answer)
     records = (cast(dns.rdtypes.ANY.MX.MX, record) for record in answer)
     return tuple((record.preference, record.exchange.to_text().rstrip(".").lower()) for record in records)
+
+
+def _joined(record: dns.rdtypes.ANY.TXT.TXT) -> str:
+    return b"".join(record.strings).decode("utf-8", "replace")
+
+
+def _tlsa(text: str) -> TLSARecord:
+    usage, selector, matching, *data = text.split()
+    return TLSARecord(int(usage), int(selector), int(matching), bytes.fromhex("".join(data)))
 
 
 def _in_words(fault: Exception) -> str:

@@ -16,6 +16,7 @@ from depesche.schemas.settings import DeliverSettings
 from depesche.streams.wire.smtp_channel import Channel
 from depesche.streams.wire.smtp_encode import END, Envelope, UnsendableError, mail_command, rcpt_command
 from depesche.streams.wire.smtp_reply import Reply
+from depesche.streams.wire.tls import NOT_OFFERED, Check, any_certificate
 
 Step = Literal["dns", "connect", "banner", "ehlo", "starttls", "mail", "rcpt", "data", "content", "dot"]
 TLSPolicy = Literal["never", "may", "must"]
@@ -36,7 +37,10 @@ class Terms:
         port: port of the host.
         waits: the time-outs, in the ``*_seconds`` of the settings.
         source_ip: own address to connect from; empty: the system chooses.
-        tls: ``never``; ``may``: when offered, without looking at the certificate; ``must``: else no delivery.
+        tls: ``never``; ``may``: when offered; ``must``: else no delivery.
+        server_name: name to ask the host for (SNI); empty: its own.
+        check: what its certificate is held against; None: it is not looked at.
+        policy: name of the policy that wants it so, for the record (``mail.tls_policy``).
     """
 
     helo: str
@@ -44,16 +48,20 @@ class Terms:
     waits: DeliverSettings
     source_ip: str = ""
     tls: TLSPolicy = "may"
+    server_name: str = ""
+    check: Check | None = None
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """With whom, as far as it came: name and address of the host, own address, protocol and cipher (empty: plain text)."""
+    """With whom, as far as it came: host and its address, own address, protocol and cipher (empty: plain text), TLS policy."""
 
     host: str = ""
     address: str = ""
     source_ip: str = ""
     tls: str = ""
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,7 @@ class Answer:
         stale: a kept connection had died before this transaction began; nothing was tried, a new connection may.
         transcript: the conversation without the content.
         peer: who answered, or did not.
+        tls_result: at step ``starttls``: what reports call the failure (RFC 8460 4.3).
     """
 
     step: Step
@@ -79,6 +88,7 @@ class Answer:
     stale: bool = False
     transcript: str = ""
     peer: Peer = Peer()
+    tls_result: str = ""
 
     @property
     def delivered(self) -> bool:
@@ -92,6 +102,7 @@ class SMTPConnection:
     Attributes:
         peer: with whom.
         tls_failed: why this connection is in plain text although the host offered TLS; empty if it is not so.
+        tls_result: what reports call it that this connection is in plain text; empty if it is not (RFC 8460 4.3).
         sent: transactions begun.
         extensions: keywords of EHLO.
     """
@@ -99,6 +110,7 @@ class SMTPConnection:
     def __init__(self, peer: Peer, terms: Terms, channel: Channel) -> None:
         self.peer = peer
         self.tls_failed = ""
+        self.tls_result = ""
         self.sent = 0
         self.extensions: frozenset[str] = frozenset()
         self._terms = terms
@@ -186,17 +198,20 @@ class SMTPConnection:
         if self._terms.tls == "never":
             return None
         if "STARTTLS" not in self.extensions:
-            return self._decided("starttls", NO_TLS, "the host offers no TLS") if must else None
+            self.tls_result = NOT_OFFERED
+            return self._no_tls("the host offers no TLS", NOT_OFFERED) if must else None
         reply = await self._channel.exchange(b"STARTTLS\r\n", self._waits.command_seconds)
         if reply.code != 220:
             if must or reply.code in (0, 421):
-                return replace(self._answer("starttls", reply), enhanced=NO_TLS)
-            self.tls_failed = f"STARTTLS was refused with {reply.code}"
+                return replace(self._answer("starttls", reply), enhanced=NO_TLS, tls_result=NOT_OFFERED)
+            self.tls_failed, self.tls_result = f"STARTTLS was refused with {reply.code}", NOT_OFFERED
             return None
-        tls, failure = await self._channel.start_tls(self.peer.host, min(60.0, self._waits.command_seconds))
-        if failure:
-            return self._decided("starttls", NO_TLS, failure)
-        self.peer = replace(self.peer, tls=tls)
+        check = self._terms.check or Check(any_certificate())
+        name = self._terms.server_name or self.peer.host
+        secured = await self._channel.start_tls(name, min(60.0, self._waits.command_seconds), check)
+        if secured.failure:
+            return self._no_tls(secured.failure, secured.result)
+        self.peer = replace(self.peer, tls=secured.tls)
         return await self._ehlo()
 
     # The transaction.
@@ -280,6 +295,9 @@ class SMTPConnection:
         enhanced = reply.enhanced or enhanced
         return Answer(step, reply.code, enhanced, reply.text, ambiguous, stale, transcript, self.peer)
 
+    def _no_tls(self, reason: str, result: str) -> Answer:
+        return replace(self._decided("starttls", NO_TLS, reason), tls_result=result)
+
     def _decided(self, step: Step, enhanced: str, reason: str) -> Answer:
         return self._answer(step, Reply(0, reason.encode()), enhanced=enhanced)
 
@@ -294,7 +312,9 @@ async def open_connection(host: str, address: str, terms: Terms) -> SMTPConnecti
     """
     channel = Channel()
     channel.opens(f"{host} [{address}]:{terms.port}" + (f" from [{terms.source_ip}]" if terms.source_ip else ""))
-    peer = Peer(host, address, terms.source_ip)
+    if terms.policy:
+        channel.opens(f"TLS policy {terms.policy}")
+    peer = Peer(host, address, terms.source_ip, policy=terms.policy)
     failure = await _connect(channel, address, terms)
     if failure:
         channel.opens(failure)
@@ -307,6 +327,9 @@ async def open_connection(host: str, address: str, terms: Terms) -> SMTPConnecti
         raise
     if answer is None:
         return connection
+    if answer.tls_result not in ("", NOT_OFFERED):
+        # Not even a goodbye goes to a host that is not who it should be.
+        connection.abort()
     connection.quit()
     return answer
 

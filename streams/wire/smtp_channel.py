@@ -7,12 +7,12 @@ with code 0 that says why; whoever reads, reads that from then on.
 from __future__ import annotations
 
 import asyncio
-import functools
 import ssl
 from collections import deque
 from typing import Literal, TypeAlias, cast
 
 from depesche.streams.wire.smtp_reply import Reply, ReplyParser, printable
+from depesche.streams.wire.tls import Check, Secured, failed, judged
 
 Loss: TypeAlias = Literal["", "closed", "silent", "blocked", "garbled"]
 """How the line was lost: the host went away, said nothing in time, took nothing in time, or spoke no SMTP."""
@@ -186,36 +186,41 @@ class Channel(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def start_tls(self, host: str, seconds: float) -> tuple[str, str]:
-        """Protocol and cipher, and why there are none; one of the two is empty.
+    async def start_tls(self, host: str, seconds: float, check: Check) -> Secured:
+        """Encrypt; after a failure nothing may be said on this line any more.
 
         Args:
-            host: the name to ask the host for (SNI); its certificate is not looked at.
+            host: the name to ask the host for (SNI).
             seconds: how long the handshake may take.
+            check: what the host's certificate is held against.
         """
         # Whatever came in the clear after the 220 was never said under TLS (CVE-2011-0411).
         self._parser.reset()
         self._replies.clear()
         if self._transport is None or self.lost is not None:
-            return "", "the host closed the connection"
+            return self._not_secured(failed(ConnectionError("the host closed the connection")))
         try:
             upgraded = await self._loop.start_tls(
                 self._transport,
                 self,
-                _any_certificate(),
+                check.context,
                 server_hostname=host,
                 ssl_handshake_timeout=seconds,
             )
         except (OSError, EOFError) as fault:  # ssl.SSLError and ConnectionError are OSErrors.
-            return "", f"the TLS handshake failed: {printable(str(fault).encode(), 200) or type(fault).__name__}"
+            return self._not_secured(failed(fault))
         if upgraded is None or self.lost is not None:
-            return "", "the TLS handshake failed: the host closed the connection"
+            return self._not_secured(failed(ConnectionError("the host closed the connection")))
         self.connection_made(upgraded)
-        tls = cast(ssl.SSLObject, upgraded.get_extra_info("ssl_object"))
-        cipher = tls.cipher()
-        name = f"{tls.version()}/{cipher[0] if cipher else ''}"
-        self._talk.append(f"= {name}")
-        return name, ""
+        secured = judged(cast(ssl.SSLObject, upgraded.get_extra_info("ssl_object")), check)
+        if secured.failure:
+            return self._not_secured(secured)
+        self._talk.append(f"= {secured.tls}" + (f", certificate good by {check.by}" if check.by else ""))
+        return secured
+
+    def _not_secured(self, secured: Secured) -> Secured:
+        self._talk.append(f"= {secured.failure}")
+        return secured
 
     # The transcript.
 
@@ -270,13 +275,3 @@ class Channel(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-
-@functools.cache
-def _any_certificate() -> ssl.SSLContext:
-    """TLS 1.2 or newer with whatever certificate (RFC 7435): encryption against listeners, no proof of who it is."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
