@@ -10,6 +10,7 @@ Counter = Literal[
     "mail_accept_ambiguous_total",  # Submissions answered 451/503 although the record may have been written.
     "mail_messages_final_total",  # Units that reached a final state, by outcome.
     "mail_delivery_attempts_total",  # Attempts, by result and provider.
+    "mail_replies_unclassified_total",  # Refusals that fitted no rule, by provider.
     "mail_attempts_ambiguous_total",  # Attempts whose reply was never read after the final dot.
     "mail_sink_rows_total",  # Rows written to ClickHouse.
     "mail_dead_letters_total",  # Records buried, by stage.
@@ -39,6 +40,7 @@ COUNTERS: dict[Counter, tuple[str, tuple[str, ...]]] = {
     ),
     "mail_messages_final_total": ("Units that reached a final state", ("outcome",)),
     "mail_delivery_attempts_total": ("Delivery attempts", ("result", "provider")),
+    "mail_replies_unclassified_total": ("Refusals that fitted no rule", ("provider",)),
     "mail_attempts_ambiguous_total": ("Attempts whose reply was never read after the final dot", ()),
     "mail_sink_rows_total": ("Rows written to ClickHouse", ("table",)),
     "mail_dead_letters_total": ("Records buried", ("stage",)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from depesche.schemas.identity import event_id
@@ -18,7 +18,9 @@ from depesche.schemas.records import (
 )
 from depesche.schemas.settings import DeliverSettings
 from depesche.streams.mail.ladder import NextTry, after_attempt
-from depesche.streams.mail.reply import judge, queue_id
+from depesche.streams.mail.reply import Answered, Judge, Judgement, queue_id
+from depesche.streams.mail.route import pool_of
+from depesche.streams.mail.shaping.shape import Shape
 
 Seal: TypeAlias = Callable[[str, str, Personal], tuple[str, bytes]]
 """Seals the personal fields of an event: tenant and event id to key id and sealed bytes."""
@@ -53,12 +55,18 @@ class Finding:
     recipient: str | None = None
     tls_policy: str = ""
 
+    @property
+    def answered(self) -> Answered:
+        """The part of it that decides."""
+        return Answered(self.step, self.code, self.enhanced, self.text, self.host, self.tls, self.ambiguous)
+
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """What an attempt leads to: an event, and for a unit that is tried again its next form and where it waits."""
+    """What an attempt leads to: an event and why, and for a unit that is tried again its next form and where it waits."""
 
     event: MailEvent
+    judgement: Judgement | None = None
     next_unit: MailUnit | None = None
     next_try: NextTry | None = None
 
@@ -70,11 +78,19 @@ class Scribe:
     settings: DeliverSettings
     worker: str
     seal: Seal
+    judge: Judge = field(default_factory=Judge)
 
-    def conclude(self, unit: MailUnit, finding: Finding, now: int) -> Conclusion:
-        """What ``finding`` means for ``unit`` at ``now`` (milliseconds since 1970 UTC)."""
+    def conclude(self, unit: MailUnit, finding: Finding, now: int, shape: Shape | None = None) -> Conclusion:
+        """What ``finding`` means for ``unit`` at ``now`` (milliseconds since 1970 UTC).
+
+        Args:
+            unit: what was tried.
+            finding: what came of it.
+            now: milliseconds since 1970 UTC.
+            shape: what is in force for the unit's provider; None: what the settings say.
+        """
         finding = _with_last_reply(unit, finding)
-        judgement = judge(finding.step, finding.code, finding.enhanced, tls=finding.tls, ambiguous=finding.ambiguous)
+        judgement = self.judge.judge(finding.answered, shape)
         next_try = None
         if judgement.verdict == "delivered":
             kind = EventType.DELIVERED
@@ -84,7 +100,9 @@ class Scribe:
             # Not sent twice and perhaps not at all: final, and the detail says that nobody knows.
             kind = EventType.FAILED
         else:
-            next_try = after_attempt(self.settings.ladder, unit.attempt, now, unit.expires_at, self.settings.time_scale)
+            ladder = shape.ladder if shape is not None else self.settings.ladder
+            expires_at = _given_up_at(unit, shape, self.settings.time_scale)
+            next_try = after_attempt(ladder, unit.attempt, now, expires_at, self.settings.time_scale)
             kind = EventType.DEFERRED if next_try else EventType.EXPIRED
         detail = AttemptDetail(
             host=finding.host,
@@ -100,12 +118,15 @@ class Scribe:
             millis=finding.millis,
             next_attempt_at=next_try.due_at if next_try else None,
             ambiguous=finding.ambiguous,
+            rule=judgement.rule,
+            rules_version=judgement.rules_version,
+            pool=pool_of(unit.route),
             tls_policy=finding.tls_policy or unit.tls,
         )
         event = self._event(unit, kind, detail, finding, now)
         if next_try is None:
-            return Conclusion(event)
-        return Conclusion(event, next_form(unit, event), next_try)
+            return Conclusion(event, judgement)
+        return Conclusion(event, judgement, next_form(unit, event), next_try)
 
     def failed(self, unit: MailUnit, code: str, stage: str, recipient: str | None, now: int) -> MailEvent:
         """The final event of a unit that we cannot process, for the reason ``code`` of the error tree."""
@@ -156,6 +177,13 @@ def _with_last_reply(unit: MailUnit, finding: Finding) -> Finding:
     if finding.step or finding.ambiguous or last != _NO_TLS:
         return finding
     return replace(finding, enhanced=_NO_TLS)
+
+
+def _given_up_at(unit: MailUnit, shape: Shape | None, time_scale: float) -> int:
+    """When delivery is given up: as the job says, or sooner where the provider's block does."""
+    if shape is None or shape.lifetime is None:
+        return unit.expires_at
+    return min(unit.expires_at, unit.accepted_at + round(shape.lifetime * 1000 * time_scale))
 
 
 def next_form(unit: MailUnit, deferred: MailEvent) -> MailUnit:

@@ -25,11 +25,12 @@ _ADDRESS = pattern(r"""<?(?:"[^"]{0,64}"|[^\s<>()\[\],;:"'@]{1,128})@[\pL\pN.-]{
 _URL = pattern(r"\b(?:https?|ftp)://([\w.-]{1,255})(?::\d{1,5})?[^\s>)\]]*")
 _REPEATED_CODE = pattern(r"(?:^|\s)([245]\d\d)[ -]+(?:#?[245]\.\d{1,3}\.\d{1,3}(?:\s+|:|$))?")
 _BARE_CODE = pattern(r"(^|\s)\(?#?[245]\.\d{1,3}\.\d{1,3}\)?(\s|:|$)")
-_BLANK = pattern(r"[\s\x{00a0}]+")
 _ENHANCED = pattern(r"([245])\.(\d{1,3})\.(\d{1,3})")
 _BEFORE_THE_RECIPIENT: Final = frozenset({"banner", "ehlo", "starttls", "mail"})
 """Steps at which no host has heard the recipient's name, so that its words cannot be about the recipient."""
 _TAKEN, _REFUSED_FOR_GOOD = 2, 5
+_ID_LENGTH = 12
+_DIGITS = frozenset("0123456789")
 
 
 class Basis(IntEnum):
@@ -169,8 +170,11 @@ def classify(code: int, enhanced: str, text: str, provider: str = "", phase: str
 
 def plain_words(text: str) -> str:
     """Words as the rules see them: addresses as ``<>``, URLs as their host, one blank between words, no codes, bounded."""
-    text = _URL.sub(r"\1", text[:MAX_WORDS].replace("\u2019", "'"))
-    text = _BLANK.sub(" ", _ADDRESS.sub("<>", text))
+    text = text[:MAX_WORDS].replace("\u2019", "'")
+    # A substitution costs a tenth of a millisecond also where there is nothing to substitute.
+    text = _URL.sub(r"\1", text) if "://" in text else text
+    text = _ADDRESS.sub("<>", text) if "@" in text or "<>" in text else text
+    text = " ".join(text.split())
     last = ""
 
     def between(match: Match) -> str:
@@ -179,7 +183,22 @@ def plain_words(text: str) -> str:
         before, last = last, match[1]
         return " " if before in ("", match[1]) else "; "
 
-    return _BLANK.sub(" ", _BARE_CODE.sub(" ", _REPEATED_CODE.sub(between, text))).strip()
+    return " ".join(_BARE_CODE.sub(" ", _REPEATED_CODE.sub(between, text)).split())
+
+
+def gist(text: str) -> str:
+    """Words without what differs from mail to mail: two answers with one gist have one meaning.
+
+    Addresses become ``<>``, and what is at least twelve characters long and holds a digit (queue ids, times, IP addresses) ``#``:
+    no rule looks at those. Costs some microseconds, where looking at all rules costs half a millisecond.
+    """
+    return " ".join(map(_gist_of_word, text[:MAX_WORDS].split()))
+
+
+def _gist_of_word(word: str) -> str:
+    if "@" in word:
+        return _ADDRESS.sub("<>", word)
+    return "#" if len(word) >= _ID_LENGTH and "://" not in word and not _DIGITS.isdisjoint(word) else word
 
 
 def _verdict(found: ReplyClass, rule: str, basis: Basis, code: int, enhanced: str) -> Classified:

@@ -1,8 +1,8 @@
-"""What an answer means for the unit: delivered, tried again, or given up; and of what kind the reason is.
+"""What an answer means for the unit: delivered, tried again, or given up; of what kind the reason is, and what else follows.
 
-The first digit decides about the unit (RFC 5321 4.2.1), the enhanced code about the kind. "5xx is hard" is the mistake to
-avoid: only a recipient or domain that does not exist is hard. The tables are data, so that classification by provider rules
-can take their place without touching the courier.
+The first digit decides about the unit (RFC 5321 4.2.1), unless a rule of the shaping file says otherwise: a 5xx that a provider
+is known to mean for now, a 4xx that it will never take back. Why is read from words and codes (`classify.py`); "5xx is hard" is
+the mistake to avoid: only a recipient or domain that does not exist is hard.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from depesche.schemas.reply_classes import CLASS_MEANING, Kind, ReplyClass
+from depesche.streams.mail.classify import ReplyRules, default_rules, gist, plain_words
+from depesche.streams.mail.shaping.shape import AnswerRule, Shape
+
 Verdict = Literal["delivered", "deferred", "bounced"]
-Kind = Literal["", "hard", "soft", "block"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,134 +24,158 @@ class Judgement:
 
     Attributes:
         verdict: what happens to the unit.
-        reply_class: why, as in ``recipient_unknown``; ``unclassified`` when the codes do not tell.
+        reply_class: why, one of ``ReplyClass``; empty when delivered.
         kind: ``hard``: this address is dead; ``block``: we are not welcome; ``soft``: anything else; empty when delivered.
         enhanced: the enhanced status code, given or derived.
+        rule: what the class was read from, see ``AttemptDetail.rule``; empty when delivered.
+        rules_version: version of the reply rules; 0 when delivered.
+        shaping: the rule of the shaping file that fitted, if one did.
     """
 
     verdict: Verdict
     reply_class: str
-    kind: Kind
+    kind: str
     enhanced: str
+    rule: str = ""
+    rules_version: int = 0
+    shaping: AnswerRule | None = None
 
 
-CLASSES: dict[str, tuple[str, Kind]] = {
-    "1.0": ("address", "soft"),
-    "1.1": ("recipient_unknown", "hard"),
-    "1.2": ("domain_unknown", "hard"),
-    "1.3": ("address_syntax", "hard"),
-    "1.4": ("recipient_ambiguous", "soft"),
-    "1.6": ("recipient_moved", "hard"),
-    "1.7": ("sender_address", "block"),
-    "1.8": ("sender_address", "block"),
-    "1.10": ("null_mx", "hard"),
-    "2.0": ("mailbox", "soft"),
-    "2.1": ("mailbox_disabled", "soft"),
-    "2.2": ("mailbox_full", "soft"),
-    "2.3": ("too_large", "soft"),
-    "2.4": ("mailing_list", "soft"),
-    "3.0": ("system", "soft"),
-    "3.1": ("system_full", "soft"),
-    "3.2": ("system_closed", "soft"),
-    "3.3": ("system_incapable", "soft"),
-    "3.4": ("too_large", "soft"),
-    "3.5": ("system", "soft"),
-    "4.0": ("network", "soft"),
-    "4.1": ("no_answer", "soft"),
-    "4.2": ("bad_connection", "soft"),
-    "4.3": ("dns", "soft"),
-    "4.4": ("no_route", "soft"),
-    "4.5": ("congestion", "soft"),
-    "4.6": ("loop", "soft"),
-    "4.7": ("expired", "soft"),
-    "5.0": ("protocol", "soft"),
-    "5.3": ("too_many_recipients", "soft"),
-    "6.0": ("content", "block"),
-    "6.3": ("eight_bit_not_taken", "soft"),
-    "6.7": ("smtputf8_not_taken", "soft"),
-    "7.0": ("policy", "block"),
-    "7.1": ("policy", "block"),
-    "7.5": ("tls", "soft"),
-    "7.20": ("sender_auth", "block"),
-    "7.21": ("sender_auth", "block"),
-    "7.22": ("sender_auth", "block"),
-    "7.23": ("sender_auth", "block"),
-    "7.24": ("sender_auth", "block"),
-    "7.25": ("sender_ptr", "block"),
-    "7.26": ("sender_auth", "block"),
-    "7.27": ("sender_null_mx", "block"),
-    "7.28": ("rate", "block"),
-    "7.29": ("sender_auth", "block"),
-    "7.515": ("sender_auth", "block"),
-}
-"""Subject and detail of an enhanced status code (RFC 3463 and the IANA registry) to class and kind."""
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer, as far as its meaning depends on it.
 
-SUBJECTS: dict[str, tuple[str, Kind]] = {
-    "1": ("address", "soft"),
-    "2": ("mailbox", "soft"),
-    "3": ("system", "soft"),
-    "4": ("network", "soft"),
-    "5": ("protocol", "soft"),
-    "6": ("content", "soft"),
-    "7": ("policy", "block"),
-}
+    Attributes:
+        step: how far the conversation had come, see ``AttemptDetail.step``.
+        code: SMTP reply code, 0 for none.
+        enhanced: enhanced status code, given by the host or, without a reply code, decided by ourselves; may be empty.
+        text: the host's words; without a reply code our own, which are not looked at.
+        host: name of the mail host; tells whose words they are.
+        tls: how the connection was encrypted, empty for plain text.
+        ambiguous: whether the host may have the mail although no reply was read.
+    """
 
-STEPS: dict[str, str] = {
-    "dns": "dns",
-    "connect": "no_answer",
-    "banner": "no_greeting",
-    "ehlo": "no_greeting",
-    "starttls": "tls",
-    "mail": "connection_lost",
-    "rcpt": "connection_lost",
-    "data": "connection_lost",
-    "content": "connection_lost",
-    "dot": "connection_lost",
+    step: str
+    code: int = 0
+    enhanced: str = ""
+    text: str = ""
+    host: str = ""
+    tls: str = ""
+    ambiguous: bool = False
+
+
+_NO_REPLY: dict[str, ReplyClass] = {
+    "": ReplyClass.EXPIRED,
+    "dns": ReplyClass.NETWORK,
+    "connect": ReplyClass.NETWORK,
+    "banner": ReplyClass.NETWORK,
+    "ehlo": ReplyClass.NETWORK,
+    "starttls": ReplyClass.TLS,
+    "mail": ReplyClass.NETWORK,
+    "rcpt": ReplyClass.NETWORK,
+    "data": ReplyClass.NETWORK,
+    "content": ReplyClass.NETWORK,
+    "dot": ReplyClass.NETWORK,
 }
 """The class where there was no reply, by the step at which there was none."""
 
-_AMBIGUOUS: tuple[str, Kind] = ("ambiguous", "soft")
+_REMEMBERED = 1_024
 _NEVER_FOR_GOOD = frozenset({530})
 """Refusals of what we did and not of the mail: "issue STARTTLS first" after TLS had failed."""
 
 
-def judge(step: str, code: int, enhanced: str, *, tls: str = "", ambiguous: bool = False) -> Judgement:
-    """What the answer ``code`` at ``step`` means.
+def judge(answer: Answered, shape: Shape | None = None, rules: ReplyRules | None = None) -> Judgement:
+    """What ``answer`` means.
 
     Args:
-        step: how far the conversation had come, see ``AttemptDetail.step``.
-        code: SMTP reply code, 0 for none.
-        enhanced: enhanced status code, given by the host or, without a reply code, decided by ourselves; may be empty.
-        tls: how the connection was encrypted, empty for plain text.
-        ambiguous: whether the host may have the mail although no reply was read.
+        answer: what the host said and did.
+        shape: what is in force for the provider; its rules may change class and verdict.
+        rules: what words and codes mean; default: the rules shipped.
     """
+    step, code, enhanced = answer.step, answer.code, answer.enhanced
     digit = code // 100 or int(enhanced[:1] or 4)
-    if step == "dot" and digit == 2 and not ambiguous:
+    if step == "dot" and digit == 2 and not answer.ambiguous:
         return Judgement("delivered", "", "", enhanced or "2.0.0")
-    for_good = digit == 5 and not ambiguous and step != "starttls" and not (code in _NEVER_FOR_GOOD and not tls)
-    reply_class, kind = _AMBIGUOUS if ambiguous else _classified(step, code, enhanced)
+    in_force = rules or default_rules()
+    found, read_from = _classified(answer, in_force)
+    special = _special(answer, shape, found) if shape is not None and shape.answers else None
+    for_good = _for_good(answer, digit)
+    if special is not None:
+        found = special.reply_class or found
+        read_from = f"shaping:{special.name}"
+        for_good = "bounce" in special.actions or (for_good and "defer" not in special.actions)
     derived = enhanced or ("5.0.0" if for_good else _derived(step))
-    return Judgement("bounced" if for_good else "deferred", reply_class, kind, derived)
+    verdict: Verdict = "bounced" if for_good else "deferred"
+    return Judgement(verdict, found.value, _kind(found), derived, read_from, in_force.version, special)
 
 
-def _classified(step: str, code: int, enhanced: str) -> tuple[str, Kind]:
-    _, _, rest = enhanced.partition(".")
+class Judge:
+    """Judges, and remembers: in a storm of refusals the same few answers come again and again.
+
+    Looking at all rules costs half a millisecond, the memory some microseconds (``classify.gist``).
+    """
+
+    def __init__(self, rules: ReplyRules | None = None) -> None:
+        self._rules = rules or default_rules()
+        self._known: dict[str, tuple[Shape | None, dict[tuple[object, ...], Judgement]]] = {}
+
+    def judge(self, answer: Answered, shape: Shape | None) -> Judgement:
+        """See the function ``judge``."""
+        if answer.step == "dot" and answer.code // 100 == 2:
+            return judge(answer, shape, self._rules)
+        provider = shape.provider if shape is not None else ""
+        known = self._known.get(provider)
+        if known is None or known[0] is not shape or len(known[1]) >= _REMEMBERED:
+            self._forget(provider)
+            known = self._known[provider] = (shape, {})
+        key = (answer.step, answer.code, answer.enhanced, gist(answer.text), answer.host, answer.tls, answer.ambiguous)
+        judgement = known[1].get(key)
+        if judgement is None:
+            judgement = known[1][key] = judge(answer, shape, self._rules)
+        return judgement
+
+    def _forget(self, provider: str) -> None:
+        self._known.pop(provider, None)
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+
+
+def _special(answer: Answered, shape: Shape, found: ReplyClass) -> AnswerRule | None:
+    """The provider's own rule; only a host that refused can be spoken of, and only when nothing is in doubt."""
+    if answer.code < 400 or answer.ambiguous:
+        return None
+    return shape.rule_for(answer.step, answer.code, answer.enhanced, plain_words(answer.text), found)
+
+
+def _for_good(answer: Answered, digit: int) -> bool:
+    wants_tls = answer.code in _NEVER_FOR_GOOD and not answer.tls
+    return digit == 5 and not answer.ambiguous and answer.step != "starttls" and not wants_tls
+
+
+def _kind(found: ReplyClass) -> str:
+    kind = CLASS_MEANING[found].kind
+    return "" if kind is Kind.NOT_A_BOUNCE else kind.value
+
+
+def _classified(answer: Answered, rules: ReplyRules) -> tuple[ReplyClass, str]:
+    step, code, enhanced = answer.step, answer.code, answer.enhanced
     if step == "starttls":
         # Whatever the host's words: there was no encryption where it had to be.
-        return "tls", "soft"
-    if rest in CLASSES:
-        return CLASSES[rest]
-    if rest and not rest.startswith("0"):
-        return SUBJECTS.get(rest.partition(".")[0], ("unclassified", "soft"))
-    if code == 0:
-        return STEPS.get(step, "unclassified"), "soft"
-    return ("busy", "soft") if code == 421 else ("unclassified", "soft")
+        return ReplyClass.TLS, "step:starttls"
+    if answer.ambiguous or (code == 0 and enhanced[:1] not in ("4", "5")):
+        return _NO_REPLY.get(step, ReplyClass.UNCLASSIFIED), f"step:{step}"
+    if 0 < code < 400:
+        # Not what belongs at this step, and no refusal either.
+        return ReplyClass.UNCLASSIFIED, "none"
+    words = answer.text if code else ""
+    found = rules.classify(code, enhanced, words, rules.provider_of(answer.host), step)
+    return found.reply_class, found.rule
 
 
 def _derived(step: str) -> str:
     if step == "dns":
         return "4.4.3"
-    return "4.4.1" if step in ("connect", "banner") else "4.4.2" if step in STEPS else "4.0.0"
+    return "4.4.1" if step in ("connect", "banner") else "4.4.2" if step in _NO_REPLY else "4.0.0"
 
 
 _QUEUE_ID = (

@@ -19,6 +19,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
+from depesche.analytics.log import meters
 from depesche.analytics.log.client import full_name
 from depesche.analytics.log.topics import partition_counts
 from depesche.schemas import cloudevents
@@ -26,6 +27,7 @@ from depesche.schemas.codec import encode, event_from
 from depesche.schemas.crashpoints import crashpoint
 from depesche.schemas.errors import SetupError
 from depesche.schemas.records import AttemptPhase, CancelledDetail, EventType, MailEvent, MailUnit
+from depesche.schemas.reply_classes import ReplyClass
 from depesche.schemas.service import Clock, now_ms
 from depesche.schemas.settings import Settings
 from depesche.schemas.topics import ATTEMPTS, NOW, OUTBOUND, OUTCOMES, RETRY, partition_of
@@ -95,6 +97,8 @@ class Recorder:
     def settle(self, errand: Errand, finding: Finding) -> None:
         """An attempt ended with ``finding``."""
         conclusion = self._scribe.conclude(errand.unit, finding, self._clock())
+        if conclusion.judgement is not None and conclusion.judgement.reply_class == ReplyClass.UNCLASSIFIED:
+            meters.count("mail_replies_unclassified_total", provider=errand.unit.provider)
         phase = AttemptPhase.AMBIGUOUS if finding.ambiguous else AttemptPhase.FINISHED
         self._write_down(errand, phase, conclusion)
 

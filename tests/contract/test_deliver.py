@@ -58,14 +58,14 @@ ENDINGS = {
     "hardbounce@sandbox.test": (EventType.BOUNCED, "rcpt", 550, "recipient_unknown", "hard"),
     "fullhard@sandbox.test": (EventType.BOUNCED, "rcpt", 552, "mailbox_full", "soft"),
     "nodata@sandbox.test": (EventType.BOUNCED, "data", 554, "policy", "block"),
-    "spam@sandbox.test": (EventType.BOUNCED, "dot", 554, "policy", "block"),
-    "bigreply@sandbox.test": (EventType.BOUNCED, "rcpt", 550, "unclassified", "soft"),
+    "spam@sandbox.test": (EventType.BOUNCED, "dot", 554, "content_spam", "block"),
+    "bigreply@sandbox.test": (EventType.BOUNCED, "rcpt", 550, "recipient_refused", "soft"),
     "nonascii@sandbox.test": (EventType.BOUNCED, "rcpt", 550, "recipient_unknown", "hard"),
-    "a@closed.test": (EventType.BOUNCED, "banner", 554, "system_closed", "soft"),
+    "a@closed.test": (EventType.BOUNCED, "banner", 554, "reputation", "block"),
     "a@refusemail.test": (EventType.BOUNCED, "mail", 553, "policy", "block"),
-    "a@nullmx.test": (EventType.BOUNCED, "dns", 0, "null_mx", "hard"),
+    "a@nullmx.test": (EventType.BOUNCED, "dns", 0, "no_mail_host", "soft"),
     "a@no-such-domain.test": (EventType.BOUNCED, "dns", 0, "domain_unknown", "hard"),
-    "käthe@bare.test": (EventType.BOUNCED, "mail", 0, "smtputf8_not_taken", "soft"),
+    "käthe@bare.test": (EventType.BOUNCED, "mail", 0, "content_refused", "soft"),
 }
 
 

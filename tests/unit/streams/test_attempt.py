@@ -3,15 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from depesche.schemas.codec import decode, encode
 from depesche.schemas.identity import event_id
 from depesche.schemas.records import AttemptDetail, EventType, FailedDetail, MailEvent, MailUnit, Personal
 from depesche.schemas.settings import DeliverSettings
 from depesche.streams.mail.attempt import Finding, Scribe, next_form
-from depesche.streams.mail.reply import judge, queue_id
+from depesche.streams.mail.reply import queue_id
 
 SEALED: list[tuple[str, str, Personal]] = []
 
@@ -51,62 +49,6 @@ def unit(attempt: int = 1, expires_at: int = 10**10) -> MailUnit:
 
 def scribe(**changes: object) -> Scribe:
     return Scribe(DeliverSettings.model_validate(changes), "courier-1", seal)
-
-
-@pytest.mark.parametrize(
-    ("step", "code", "enhanced", "verdict", "reply_class", "kind", "derived"),
-    [
-        ("dot", 250, "2.0.0", "delivered", "", "", "2.0.0"),
-        ("dot", 250, "", "delivered", "", "", "2.0.0"),
-        ("rcpt", 550, "5.1.1", "bounced", "recipient_unknown", "hard", "5.1.1"),
-        ("rcpt", 550, "", "bounced", "unclassified", "soft", "5.0.0"),
-        ("rcpt", 552, "5.2.2", "bounced", "mailbox_full", "soft", "5.2.2"),
-        ("rcpt", 452, "4.2.2", "deferred", "mailbox_full", "soft", "4.2.2"),
-        ("dot", 554, "5.7.1", "bounced", "policy", "block", "5.7.1"),
-        ("dot", 550, "5.7.26", "bounced", "sender_auth", "block", "5.7.26"),
-        ("rcpt", 451, "4.7.28", "deferred", "rate", "block", "4.7.28"),
-        ("rcpt", 550, "5.7.999", "bounced", "policy", "block", "5.7.999"),
-        ("banner", 421, "4.3.2", "deferred", "system_closed", "soft", "4.3.2"),
-        ("banner", 421, "", "deferred", "busy", "soft", "4.4.1"),
-        ("banner", 554, "5.3.2", "bounced", "system_closed", "soft", "5.3.2"),
-        ("mail", 0, "5.6.7", "bounced", "smtputf8_not_taken", "soft", "5.6.7"),
-        ("dns", 0, "5.1.10", "bounced", "null_mx", "hard", "5.1.10"),
-        ("dns", 0, "5.1.2", "bounced", "domain_unknown", "hard", "5.1.2"),
-        ("dns", 0, "4.4.3", "deferred", "dns", "soft", "4.4.3"),
-        ("connect", 0, "4.4.1", "deferred", "no_answer", "soft", "4.4.1"),
-        ("content", 0, "", "deferred", "connection_lost", "soft", "4.4.2"),
-        ("starttls", 502, "5.5.1", "deferred", "tls", "soft", "5.5.1"),
-        ("data", 250, "2.0.0", "deferred", "unclassified", "soft", "2.0.0"),
-        ("rcpt", 550, "2.1.5", "bounced", "unclassified", "soft", "2.1.5"),
-    ],
-)
-def test_the_first_digit_decides_and_the_enhanced_code_explains(
-    step: str, code: int, enhanced: str, verdict: str, reply_class: str, kind: str, derived: str
-) -> None:
-    found = judge(step, code, enhanced)
-    assert found.verdict == verdict
-    assert found.enhanced == derived
-    if (step, enhanced) not in {("data", "2.0.0"), ("rcpt", "2.1.5")}:
-        assert (found.reply_class, found.kind) == (reply_class, kind)
-
-
-def test_a_demand_for_tls_after_tls_failed_is_no_bounce() -> None:
-    assert judge("mail", 530, "5.7.0").verdict == "deferred"
-    assert judge("mail", 530, "5.7.0", tls="TLSv1.3/X").verdict == "bounced"
-
-
-@given(
-    st.sampled_from(["dns", "connect", "banner", "ehlo", "starttls", "mail", "rcpt", "data", "content", "dot"]),
-    st.one_of(st.just(0), st.integers(200, 599)),
-    st.one_of(st.just(""), st.from_regex(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}", fullmatch=True)),
-    st.booleans(),
-)
-def test_nothing_is_bounced_that_was_not_refused_for_good(step: str, code: int, enhanced: str, ambiguous: bool) -> None:
-    found = judge(step, code, enhanced, ambiguous=ambiguous)
-    assert (found.verdict == "delivered") <= (step == "dot" and not ambiguous)
-    if found.verdict == "bounced":
-        assert not ambiguous
-        assert code // 100 == 5 or (code == 0 and enhanced.startswith("5"))
 
 
 @pytest.mark.parametrize(
