@@ -195,6 +195,10 @@ class DeliverSettings(Part):
         4096, ge=1, description="Units in one courier process, those included that wait for a connection."
     )
     messages_per_connection: int = Field(500, ge=1, description="A connection is closed after so many.")
+    shaping: Path | None = Field(
+        None,
+        description="Shaping file laid over the shipped one, read anew when it changes; empty: shaping.toml under home.",
+    )
     idle_seconds: float = Field(15, description="An unused connection is closed after so long.")
     lifetime_hours: float = Field(48, gt=0, description="How long delivery is tried by default.")
     ladder: tuple[str, ...] = Field(
@@ -316,6 +320,11 @@ class Settings(Part):
     def archive_directory(self) -> Path:
         """Where segments lie."""
         return self.archive.directory or self.home / "archive"
+
+    @property
+    def shaping_file(self) -> Path:
+        """The operator's shaping file; it need not be there."""
+        return self.deliver.shaping or self.home / "shaping.toml"
 
     @property
     def rest_url(self) -> str:

@@ -24,6 +24,7 @@ from depesche.infra.cli import (
     running,
     sending,
     services,
+    shaping,
     tables,
     topics,
 )
@@ -58,6 +59,7 @@ def build() -> typer.Typer:
         audit,
         doctor,
         classify,
+        shaping,
         customer,
         account,
         domain,
