@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from depesche.schemas.reply_classes import ReplyClass
@@ -86,6 +86,7 @@ def test_a_demand_for_tls_after_tls_failed_is_no_bounce() -> None:
     assert judge(Answered("mail", 530, "5.7.0", tls="TLSv1.3/X")).verdict == "bounced"
 
 
+@settings(deadline=None)
 @given(ANSWERS)
 def test_nothing_is_bounced_that_was_not_refused_for_good(answer: Answered) -> None:
     found = judge(answer)
@@ -95,12 +96,14 @@ def test_nothing_is_bounced_that_was_not_refused_for_good(answer: Answered) -> N
         assert answer.code // 100 == 5 or (answer.code == 0 and answer.enhanced.startswith("5"))
 
 
+@settings(deadline=None)
 @given(ANSWERS)
 def test_hard_is_only_a_dead_address(answer: Answered) -> None:
     found = judge(answer)
     assert (found.kind == "hard") == (found.reply_class in ("recipient_unknown", "domain_unknown", "recipient_moved"))
 
 
+@settings(deadline=None)
 @given(ANSWERS)
 def test_a_judge_remembers_nothing_wrong(answer: Answered) -> None:
     one = shape()
@@ -144,6 +147,7 @@ def test_a_rule_of_the_shaping_file_turns_the_verdict_and_is_named() -> None:
     assert judge(Answered("dot", 554, "5.7.1"), shape(DEFERRED, "gmx")).verdict == "bounced"
 
 
+@settings(deadline=None)
 @given(ANSWERS)
 def test_no_rule_speaks_where_nobody_refused_or_all_is_in_doubt(answer: Answered) -> None:
     everything = shape('[[default.answer]]\nname = "all"\nany = ""\naction = "bounce"\n', "example.org")

@@ -4,7 +4,7 @@ import tomllib
 from importlib.resources import files
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from depesche.schemas.identity import recipient_key
@@ -60,6 +60,7 @@ def test_customers_of_a_hoster_nobody_listed_share_its_route() -> None:
     assert one == other == Rollup("hoster.example", "MX in hoster.example")
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["a.google.com", "b.google.com", "mx.one.example", "mx.two.example", "x"]), max_size=6))
 def test_the_order_of_exchangers_changes_nothing(exchangers: list[str]) -> None:
     table = default_providers()
@@ -75,6 +76,7 @@ def test_the_table_names_each_domain_and_ending_once_and_as_dns_does() -> None:
         assert named == [domain_name(name) for name in named]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 7))
 def test_shards_are_all_used(shards: int) -> None:
     keys = [recipient_key(b"secret", f"{number}@example.org") for number in range(200)]

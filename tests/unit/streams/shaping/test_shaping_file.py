@@ -3,7 +3,7 @@
 import tomllib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from depesche.schemas.errors import SetupError
@@ -87,6 +87,7 @@ def test_a_mistake_is_named_with_its_line_and_its_fix(text: str, line: int, what
     assert fix in caught.value.fix
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_whatever_a_file_holds_it_is_read_or_refused_by_name(text: str) -> None:
     try:
