@@ -36,6 +36,8 @@ ORDER = (
     "suppression",
     "suppression_request",
     "tls_count",
+    "pace_signal",
+    "pace_state",
 )
 PRIMITIVES = {
     "string": "str",

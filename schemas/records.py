@@ -2411,6 +2411,241 @@ class TLSCount:
         )
 
 
+class PaceEffect(StrEnum):
+    """What an outcome says about the pace: taken; too fast; too many connections; a temporary refusal that may mean either; we are blocked; or what an operator wants."""
+
+    UNKNOWN = "unknown"
+    DELIVERED = "delivered"
+    THROTTLED = "throttled"
+    CROWDED = "crowded"
+    DOUBTFUL = "doubtful"
+    BLOCKED = "blocked"
+    ORDER = "order"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaceSignal:
+    """What one partition of mail.outcomes has to say about the pace of a pool at a provider, or an operator's order. Topic mail.pace.signals.
+
+    Fields:
+        event_id: The outcome it was made from, or the id of the order; said twice, the same id.
+        unit_id: The unit of that outcome; empty for an order.
+        pool: Egress pool.
+        provider: Mailbox provider.
+        at: When the outcome occurred or the order was given.
+        effect: What it says about the pace.
+        reply_class: Class of the answer, such as rate_limited.
+        code: SMTP reply code; 0 without one.
+        step: Where the conversation stood.
+        count: How many answers of this effect it stands for.
+        delivered: Units delivered within the window that ends now, as this partition has seen.
+        throttled: Answers in the same window that asked to slow down.
+        crowded: Answers in the same window that refused one connection more.
+        doubtful: Temporary refusals in the same window that may mean either.
+        blocked: Answers in the same window that refused us for what we are.
+        source_partition: Partition of mail.outcomes; -1 for an order.
+        source_offset: Where the outcome stands in it; -1 for an order.
+        source_partitions: How many partitions mail.outcomes has: the others have seen about as much.
+        by: Who gave the order.
+    """
+
+    event_id: str
+    unit_id: str = ''
+    pool: str
+    provider: str
+    at: int
+    effect: PaceEffect
+    reply_class: str = ''
+    code: int = 0
+    step: str = ''
+    count: int = 1
+    delivered: int = 0
+    throttled: int = 0
+    crowded: int = 0
+    doubtful: int = 0
+    blocked: int = 0
+    source_partition: int = -1
+    source_offset: int = -1
+    source_partitions: int = 1
+    by: str = ''
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "event_id": self.event_id,
+            "unit_id": self.unit_id,
+            "pool": self.pool,
+            "provider": self.provider,
+            "at": self.at,
+            "effect": self.effect,
+            "reply_class": self.reply_class,
+            "code": self.code,
+            "step": self.step,
+            "count": self.count,
+            "delivered": self.delivered,
+            "throttled": self.throttled,
+            "crowded": self.crowded,
+            "doubtful": self.doubtful,
+            "blocked": self.blocked,
+            "source_partition": self.source_partition,
+            "source_offset": self.source_offset,
+            "source_partitions": self.source_partitions,
+            "by": self.by,
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> PaceSignal:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            event_id=raw["event_id"],
+            unit_id=raw["unit_id"],
+            pool=raw["pool"],
+            provider=raw["provider"],
+            at=raw["at"],
+            effect=PaceEffect(raw["effect"]),
+            reply_class=raw["reply_class"],
+            code=raw["code"],
+            step=raw["step"],
+            count=raw["count"],
+            delivered=raw["delivered"],
+            throttled=raw["throttled"],
+            crowded=raw["crowded"],
+            doubtful=raw["doubtful"],
+            blocked=raw["blocked"],
+            source_partition=raw["source_partition"],
+            source_offset=raw["source_offset"],
+            source_partitions=raw["source_partitions"],
+            by=raw["by"],
+        )
+
+
+class PaceAction(StrEnum):
+    """What was decided."""
+
+    UNKNOWN = "unknown"
+    LOWERED = "lowered"
+    RAISED = "raised"
+    LIFTED = "lifted"
+    SUSPENDED = "suspended"
+    RESUMED = "resumed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaceCause:
+    """An outcome that led to a decision.
+
+    Fields:
+        event_id: The outcome, or the order.
+        unit_id: Its unit; empty for an order.
+        reply_class: Class of the answer.
+        code: SMTP reply code; 0 without one.
+        count: How many such answers it stands for.
+    """
+
+    event_id: str
+    unit_id: str
+    reply_class: str
+    code: int
+    count: int
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "event_id": self.event_id,
+            "unit_id": self.unit_id,
+            "reply_class": self.reply_class,
+            "code": self.code,
+            "count": self.count,
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> PaceCause:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            event_id=raw["event_id"],
+            unit_id=raw["unit_id"],
+            reply_class=raw["reply_class"],
+            code=raw["code"],
+            count=raw["count"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaceState:
+    """A decision about how fast a pool may send to a provider, with the events that led to it. Topics mail.pace (compacted: the newest) and mail.pace.history (all).
+
+    Fields:
+        decision_id: UUIDv5 of pool, provider and the signal that led to it: said twice, the same id.
+        pool: Egress pool.
+        provider: Mailbox provider.
+        at: When the last of its causes occurred.
+        action: What was decided: lowered, raised, lifted (no limit any more), suspended, resumed.
+        per_minute: Attempts a minute over all couriers; null: no limit.
+        connections: Connections over all couriers; null: no limit.
+        suspended_until: Nobody tries before; null: not suspended.
+        ends_at: When rate and connections are unlimited again unless a new answer says otherwise; null: nothing is limited.
+        reason: Class of the answers that led to the limit, such as rate_limited; empty where nothing is limited.
+        achieved: Units delivered in the minute before, as far as known.
+        refused_share: Share of the answers in that minute that led to this decision.
+        explanation: A sentence for people.
+        causes: What led to it, at most twenty, the latest last.
+    """
+
+    decision_id: str
+    pool: str
+    provider: str
+    at: int
+    action: PaceAction
+    per_minute: float | None = None
+    connections: int | None = None
+    suspended_until: int | None = None
+    ends_at: int | None = None
+    reason: str = ''
+    achieved: float | None = None
+    refused_share: float | None = None
+    explanation: str = ''
+    causes: tuple[PaceCause, ...] = ()
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "decision_id": self.decision_id,
+            "pool": self.pool,
+            "provider": self.provider,
+            "at": self.at,
+            "action": self.action,
+            "per_minute": self.per_minute,
+            "connections": self.connections,
+            "suspended_until": self.suspended_until,
+            "ends_at": self.ends_at,
+            "reason": self.reason,
+            "achieved": self.achieved,
+            "refused_share": self.refused_share,
+            "explanation": self.explanation,
+            "causes": [x.to_avro() for x in self.causes],
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> PaceState:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            decision_id=raw["decision_id"],
+            pool=raw["pool"],
+            provider=raw["provider"],
+            at=raw["at"],
+            action=PaceAction(raw["action"]),
+            per_minute=raw["per_minute"],
+            connections=raw["connections"],
+            suspended_until=raw["suspended_until"],
+            ends_at=raw["ends_at"],
+            reason=raw["reason"],
+            achieved=raw["achieved"],
+            refused_share=raw["refused_share"],
+            explanation=raw["explanation"],
+            causes=tuple([PaceCause.from_avro(x) for x in raw["causes"]]),
+        )
+
+
 _READERS: dict[str, Any] = {
     "depesche.AcceptedDetail": AcceptedDetail.from_avro,
     "depesche.Account": Account.from_avro,

@@ -255,6 +255,41 @@ class SuppressionSettings(Part):
         return given
 
 
+class PaceSettings(Part):
+    """How the pace of a pool at a provider follows the provider's answers (the law is `streams/mail/pace.py`)."""
+
+    window_seconds: float = Field(
+        60, gt=0, description="Answers are counted over so long; a limit is not changed twice within it."
+    )
+    answers: int = Field(3, ge=1, description="So many refusals in the window are needed before anything is lowered.")
+    share: float = Field(
+        0.05, gt=0, le=1, description="And this share of all answers: a few refusals among thousands mean nothing."
+    )
+    doubtful_share: float = Field(
+        0.25, gt=0, le=1, description="The share from which temporary refusals without a clear reason count as well."
+    )
+    block_share: float = Field(
+        0.3, gt=0, le=1, description="The share of reputation and policy refusals from which a provider is suspended."
+    )
+    cut: float = Field(0.7, ge=0.1, lt=1, description="A lowered rate is this part of what was really delivered.")
+    connections_cut: float = Field(0.5, ge=0.1, lt=1, description="Lowered connections are this part of those before.")
+    least_per_minute: float = Field(2, gt=0, description="A rate is never lowered below.")
+    raise_factor: float = Field(1.1, gt=1, le=2, description="A rate grows by this factor in each quiet window.")
+    near: float = Field(
+        0.9, gt=0, lt=1, description="It stops at this part of the rate that was too much, for as long as is held."
+    )
+    hold_seconds: float = Field(900, gt=0, description="How long it is held; doubled when more was too much again.")
+    longest_hold_seconds: float = Field(14400, gt=0, description="The longest it is held.")
+    suspend_seconds: float = Field(900, gt=0, description="The first suspension; each further one takes twice as long.")
+    longest_suspend_seconds: float = Field(14400, gt=0, description="The longest suspension.")
+    limit_seconds: float = Field(
+        28800, gt=0, description="A limit that no new refusal renews ends after so long by itself."
+    )
+    memory_seconds: float = Field(
+        86400, gt=0, description="How long earlier holds and suspensions make later ones longer."
+    )
+
+
 class SandboxSettings(Part):
     """The far side on this machine that ``depesche up`` sends to."""
 
@@ -309,6 +344,7 @@ class Settings(Part):
     tls: TLSSettings = TLSSettings.model_validate({})
     deliver: DeliverSettings = DeliverSettings.model_validate({})
     suppression: SuppressionSettings = SuppressionSettings.model_validate({})
+    pace: PaceSettings = PaceSettings.model_validate({})
     sandbox: SandboxSettings = SandboxSettings.model_validate({})
 
     @property

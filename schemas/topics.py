@@ -144,7 +144,45 @@ SUPPRESSION_REQUESTS = Topic(
     "What is asked of the suppression list by hand, and which sends it has blocked.",
     config=_deleted_after(45),
 )
-PACE = Topic("mail.pace", "", "route", "How fast each route may send.", spread=False, config=COMPACTED)
+PACE = Topic(
+    "mail.pace",
+    "PaceState",
+    "pool/provider",
+    "How fast each pool may send to each provider: the newest decision.",
+    spread=False,
+    config=COMPACTED,
+)
+PACE_HISTORY = Topic(
+    "mail.pace.history",
+    "PaceState",
+    "pool/provider",
+    "Every decision about the pace.",
+    spread=False,
+    config=_deleted_after(45),
+)
+PACE_SIGNALS = Topic(
+    "mail.pace.signals",
+    "PaceSignal",
+    "pool/provider",
+    "What outcomes say about the pace, in the order in which the decisions were made.",
+    spread=False,
+    config=_deleted_after(45),
+)
+PACE_WATCH_CHANGELOG = Topic(
+    "mail.agents-pace-watch-changelog",
+    "",
+    "table key",
+    "Faust's copy of the table of watched pools and providers, read at its start.",
+    config=COMPACTED,
+)
+PACE_CHANGELOG = Topic(
+    "mail.agents-pace-changelog",
+    "",
+    "table key",
+    "Faust's copy of the pace table, read at its start.",
+    spread=False,
+    config=COMPACTED,
+)
 RATES = Topic(
     "mail.rates",
     "RateSum",
@@ -208,6 +246,10 @@ ALL: tuple[Topic, ...] = (
     SUPPRESSIONS,
     SUPPRESSION_REQUESTS,
     PACE,
+    PACE_HISTORY,
+    PACE_SIGNALS,
+    PACE_CHANGELOG,
+    PACE_WATCH_CHANGELOG,
     RATES,
     RATES_CHANGELOG,
     ALERTS,

@@ -9,7 +9,7 @@ agent raised. What a fold must do itself is to recognise the events that its tab
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import faust
 import structlog
@@ -42,6 +42,15 @@ class Fold(Protocol):
         Raises:
             Exception: it could not be counted; the process ends before the event is acknowledged.
         """
+        ...
+
+
+@runtime_checkable
+class Beginning(Protocol):
+    """A fold that must know where a partition begins, because what it does depends on the records before."""
+
+    async def begin(self, partition: int, offset: int) -> None:
+        """The next outcome of ``partition`` is the one at ``offset``: just started, or the partition has come back."""
         ...
 
 
@@ -78,6 +87,9 @@ class Outcomes:
         if self._next.get(partition) != offset:
             # Just started, or the partition has come back: what stands before this record decides what is a repetition.
             self._recent[partition] = await read_back(self._settings, self._source, partition, offset)
+            for fold in self._folds:
+                if isinstance(fold, Beginning):
+                    await fold.begin(partition, offset)
         self._next[partition] = offset + 1
         event = event_from(value)
         self.processed += 1

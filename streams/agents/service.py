@@ -13,7 +13,9 @@ from depesche.analytics.log.sums import read_sums
 from depesche.schemas.settings import Settings
 from depesche.streams.agents.app import build_app, die
 from depesche.streams.agents.outcomes import Outcomes
+from depesche.streams.agents.pace import Pace
 from depesche.streams.agents.rates import Rates
+from depesche.streams.agents.sieve import Sieve
 from depesche.streams.agents.suppression import Suppressions
 
 log = structlog.get_logger(__name__)
@@ -34,7 +36,8 @@ class Agents:
         """See ``schemas.service.Service``. Ready when the tables are recovered and the agents are fed."""
         app = build_app(self._settings, self._member)
         rates = Rates(app, self._settings, lambda since: read_sums(self._settings, since))
-        Outcomes(app, self._settings, [rates, Suppressions(app, self._settings)])
+        Outcomes(app, self._settings, [rates, Suppressions(app, self._settings), Sieve(app, self._settings)])
+        Pace(app, self._settings)
         app.finalize()
         try:
             # Inside: a start that is cancelled halfway leaves tasks that only the app's own stop ends.

@@ -1,0 +1,1 @@
+"""The pace in force, for whoever must obey it or look at it."""

@@ -1,0 +1,197 @@
+"""The pace agents in production form: after three kills the same decisions as without, and the same as a replay."""
+
+import asyncio
+import contextlib
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from depesche.analytics.log import topics
+from depesche.analytics.log.client import producer
+from depesche.analytics.pace.book import PaceBook
+from depesche.analytics.pace.log import Told, read_told
+from depesche.infra.local.kafka_broker import KafkaBroker
+from depesche.schemas import cloudevents
+from depesche.schemas.codec import encode
+from depesche.schemas.pace import UNLIMITED
+from depesche.schemas.records import MailEvent, PaceAction, PaceSignal
+from depesche.schemas.settings import KafkaSettings, Settings
+from depesche.schemas.topics import OUTCOMES
+from depesche.streams.mail.pace import Law, replayed
+from depesche.streams.mail.pace_sample import Sampler
+from tests.unit.streams.pace_world import BLOCKED, MINUTE, START, TAKEN, TOO_FAST, Answer, RateLimit, outcome, refusal
+
+WORKER = Path(__file__).with_name("rates_worker.py")
+
+
+def _life(minutes: int) -> list[MailEvent]:
+    """What three providers answer in so many minutes: one with a limit, one that blocks for a while, one that is fine."""
+    chance, events = random.Random(7), []
+    limit = RateLimit(20)
+    for at in range(START, START + minutes * MINUTE, 1000):
+        minute = (at - START) // MINUTE
+        rate = 60 if minute % 20 < 3 else 15
+        answers: list[tuple[str, Answer]] = [("fine", TAKEN)] * 2
+        if chance.random() < rate / 60:
+            answers.append(("limited", limit(at, 1)))
+        if chance.random() < 0.3:
+            answers.append(("blocking", BLOCKED if 10 <= minute < 12 else TAKEN))
+        if chance.random() < 0.01:
+            answers.append(("fine", chance.choice((TOO_FAST, refusal(451, "greylisted")))))
+        events += [outcome(len(events) + n, at + n, answer, who) for n, (who, answer) in enumerate(answers)]
+    return events
+
+
+def _placed(events: list[MailEvent], partitions: int) -> list[tuple[int, MailEvent]]:
+    """Each event with its partition; every twentieth is said again later, as after the restart of a courier."""
+    chance, placed = random.Random(8), list[tuple[int, MailEvent]]()
+    for number, event in enumerate(events):
+        placed.append((chance.randrange(partitions), event))
+        if number % 20 == 19:
+            placed.append(placed[chance.randrange(max(0, len(placed) - 500), len(placed))])
+    return placed
+
+
+class Run:
+    """One log with one worker."""
+
+    def __init__(self, broker: KafkaBroker, home: Path, prefix: str, partitions: int) -> None:
+        kafka = KafkaSettings(bootstrap=broker.bootstrap_servers, topic_prefix=prefix, partitions=partitions)
+        self.settings = Settings(home=home / prefix, kafka=kafka)
+        self._command = [sys.executable, str(WORKER), str(home / prefix), kafka.bootstrap, prefix, str(partitions)]
+        self._log = home / f"{prefix}log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        self.start()
+        try:
+            yield
+        finally:
+            self.kill()
+
+    async def say(self, placed: list[tuple[int, MailEvent]], pause: float = 0.0) -> None:
+        sender = producer(self.settings, "test")
+        await sender.start()
+        name = self.settings.kafka.topic_prefix + OUTCOMES.name
+        for number, (partition, event) in enumerate(placed):
+            await sender.send(name, encode(event), partition=partition, headers=cloudevents.of_event(event))
+            if pause and number % 500 == 499:
+                await asyncio.sleep(pause)
+        await sender.stop()
+
+    async def until(self, signals: int) -> Told:
+        """What the log holds when so many different signals were told and all of them were decided on."""
+        law = Law(self.settings.pace, self.settings.deliver.connections_per_route)
+        async with asyncio.timeout(90):
+            while True:
+                told = await read_told(self.settings)
+                all_told = len({one.event_id for one in told.signals}) >= signals
+                if all_told and len(told.history) >= len(replayed(law, told.signals)):
+                    return told
+                await asyncio.sleep(0.3)
+
+
+def _expected(settings: Settings, placed: list[tuple[int, MailEvent]]) -> dict[int, list[PaceSignal]]:
+    """The signals of each partition, as a process that is never killed would tell them."""
+    count = settings.kafka.partitions
+    samplers = [Sampler(settings.pace, number, count) for number in range(count)]
+    offsets, seen = [0] * count, set[str]()
+    signals: dict[int, list[PaceSignal]] = {number: [] for number in range(count)}
+    for partition, event in placed:
+        offset, offsets[partition] = offsets[partition], offsets[partition] + 1
+        if event.event_id not in seen:
+            signal = samplers[partition].take(event, offset)
+            signals[partition] += [signal] if signal else []
+        seen.add(event.event_id)
+    return signals
+
+
+def _by_partition(told: Told, partitions: int) -> dict[int, list[PaceSignal]]:
+    once = {one.event_id: one for one in told.signals}.values()
+    return {number: [one for one in once if one.source_partition == number] for number in range(partitions)}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("partitions", [1, 2])
+async def test_after_three_kills_the_decisions_are_those_of_a_run_without_and_of_a_replay(
+    kafka_broker: KafkaBroker, tmp_path: Path, partitions: int
+) -> None:
+    placed = _placed(_life(90), partitions)
+    killed = Run(kafka_broker, tmp_path, f"pace{partitions}.", partitions)
+    await topics.create_missing(killed.settings)
+    expected = _expected(killed.settings, placed)
+    wanted = sum(map(len, expected.values()))
+    with killed.working():
+        part = len(placed) // 3 + 1
+        for kill in range(3):
+            before = len((await read_told(killed.settings)).signals)
+            saying = asyncio.create_task(killed.say(placed[kill * part : (kill + 1) * part], pause=0.5))
+            # Killed while it is busy: some signals were told, more are coming.
+            async with asyncio.timeout(60):
+                while len((await read_told(killed.settings)).signals) < before + 5:
+                    await asyncio.sleep(0.05)
+            killed.kill()
+            killed.start()
+            await saying
+        told = await killed.until(wanted)
+    found = _by_partition(told, partitions)
+    assert [one for number in found for one in found[number] if one not in expected[number]] == []
+    assert found == expected
+    law = Law(killed.settings.pace, killed.settings.deliver.connections_per_route)
+    assert replayed(law, told.signals) == told.history
+    assert told.newest == {(one.pool, one.provider): one for one in told.history}
+    actions = {
+        one.provider: {one.action for one in told.history if one.provider == one.provider} for one in told.history
+    }
+    assert set(actions) == {"limited", "blocking"}
+    assert PaceAction.SUSPENDED in {one.action for one in told.history if one.provider == "blocking"}
+    if partitions == 1:
+        # With one partition there is only one order, and the whole run is the same.
+        calm = Run(kafka_broker, tmp_path, "pacecalm.", 1)
+        await topics.create_missing(calm.settings)
+        with calm.working():
+            await calm.say(placed)
+            undisturbed = await calm.until(wanted)
+        assert undisturbed.history == told.history
+        assert undisturbed.newest == told.newest
+
+
+async def test_the_book_follows_what_was_decided(kafka_broker: KafkaBroker, tmp_path: Path) -> None:
+    run = Run(kafka_broker, tmp_path, "pacebook.", 1)
+    await topics.create_missing(run.settings)
+    now = START
+    book = PaceBook(run.settings, clock=lambda: now)
+    await book.start()
+    try:
+        assert book.pace("shared", "limited") is UNLIMITED
+        with run.working():
+            await run.say(_placed(_life(3), 1))
+            await run.until(1)
+        async with asyncio.timeout(90):
+            while not book.states():
+                await asyncio.sleep(0.05)
+        [state] = book.states()
+        held = book.pace("shared", "limited")
+        assert (held.per_minute, held.connections) == (state.per_minute, state.connections)
+        assert held.reason == "rate_limited"
+        assert book.pace("shared", "fine") is UNLIMITED
+        # A limit that nobody renews ends by itself.
+        assert state.ends_at is not None
+        now = state.ends_at
+        assert book.pace("shared", "limited") is UNLIMITED
+    finally:
+        await book.stop()
