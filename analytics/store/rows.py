@@ -48,6 +48,7 @@ _ATTEMPT = (
     *("host", "remote_ip", "source_ip", "tls", "code", "enhanced_code", "step", "reply_class", "kind", "queue_id"),
     *("millis", "next_attempt_at", "ambiguous"),
 )
+_ATTEMPT_MORE = ("rule", "rules_version", "pool", "tls_policy")
 _ACCEPTED = (
     *("interface", "message_id", "size", "block", "reference_job", "cost_center", "campaign_id", "reference"),
     "expires_at",
@@ -126,7 +127,7 @@ class EventRows:
         self._event = codec(MailEvent)
         self._personal = codec(Personal)
         self._accepted = _Group((*_COMMON, *_ADDED, *_ACCEPTED, *_SENDER), _accepted_details)
-        self._attempted = _Group((*_COMMON, *_ADDED, *_ATTEMPT), _attempt_details)
+        self._attempted = _Group((*_COMMON, *_ADDED, *_ATTEMPT, "detail"), _attempt_details)
         self._returned = _Group((*_COMMON, *_ADDED, *_RETURNED), _returned_details)
         self._others = _Group((*_COMMON, *_ADDED, *_OTHER), _other_details)
         self._standing: dict[tuple[str, str], tuple[int, _Group, int]] = {}
@@ -263,7 +264,8 @@ def _accepted_details(detail: Raw, personal: Raw) -> Iterable[Any]:
 
 
 def _attempt_details(detail: Raw, personal: Raw) -> Iterable[Any]:
-    return (*_attempt(detail),)
+    more = {name: detail[name] for name in _ATTEMPT_MORE if detail[name]}
+    return (*_attempt(detail), orjson.dumps(more).decode() if more else "")
 
 
 def _returned_details(detail: Raw, personal: Raw) -> Iterable[Any]:

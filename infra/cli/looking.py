@@ -132,8 +132,7 @@ def _particulars(event: Event, unit: Hit | None = None) -> str:
         parts.append(f"{event.code} {known}{event.reply_text}".strip())
     elif event.step:
         parts.append(f"at {event.step}: {event.reply_text or event.reply_class or 'no answer'}")
-    if event.tls:
-        parts.append(event.tls)
+    parts.append(_tls(event))
     if event.reason:
         parts.append(event.reason)
     if event.finding:
@@ -154,6 +153,12 @@ def _particulars(event: Event, unit: Hit | None = None) -> str:
             f"{detail.get('selector', '')}._domainkey.{detail.get('domain', '')} {detail.get('algorithm', '')}"
         )
     return "  ".join(str(part) for part in parts if part)
+
+
+def _tls(event: Event) -> str:
+    """Protocol and cipher, and the policy where one was in force."""
+    policy = event.detail.get("tls_policy", "may")
+    return " ".join(part for part in (event.tls, "" if policy == "may" else f"(TLS policy {policy})") if part)
 
 
 def _clock(ms: int) -> str:

@@ -26,6 +26,7 @@ from depesche.infra.cli import (
     services,
     shaping,
     tables,
+    tls,
     topics,
 )
 from depesche.infra.cli.terminal import explain
@@ -63,6 +64,7 @@ def build() -> typer.Typer:
         customer,
         account,
         domain,
+        tls,
         key,
         topics,
         tables,

@@ -22,6 +22,16 @@ from typing import Literal
 from depesche.streams.mail.dane import Dane, TLSARecord
 from depesche.streams.mail.sts import StsPolicy
 
+EXPLANATION: dict[str, str] = {
+    "may": "encrypted when it works, whatever the certificate; else in plain text",
+    "must": "encrypted, whatever the certificate, or not at all: the sender asks for it",
+    "sts-testing": "as the sender asks; a certificate that does not hold, or a host that is not named, is only counted",
+    "sts-enforce": "encrypted, with a certificate for this name by a known authority, or not at all",
+    "dane": "encrypted, with a certificate that the TLSA records vouch for, or not at all",
+    "dane-unusable": "encrypted, whatever the certificate, or not at all: there are TLSA records, but none that can be used",
+}
+"""What each policy under which a host is used means, for people."""
+
 Asked = Literal["may", "must"]
 PolicyType = Literal["tlsa", "sts", "no-policy-found"]
 """How RFC 8460 4.4 calls what was applied."""

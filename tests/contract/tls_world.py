@@ -168,7 +168,15 @@ def domains_of(*policies: str) -> list[str]:
 
 
 POLICIES = ("plain", "enforce", "testing", "other", "ee", "ta", "wrongtlsa", "unusable", "both")
-ODD = ("deaf.test", "cached.test", "turned.test", "odd.insecure.test", "odd.bogus.test", "hidden.test", "line.test")
+ODD = (
+    "deaf.test",
+    "cached.test",
+    "turned.test",
+    "odd.insecure.test",
+    "odd.bogus.test",
+    "hidden.test",
+    "neighbours.test",
+)
 
 
 @pytest_asyncio.fixture(scope="module")

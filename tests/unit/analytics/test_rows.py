@@ -125,6 +125,13 @@ def test_one_unit_gives_one_row_each_of_what_was_accepted_and_where_it_stands() 
     told = {row["type"]: row for row in tables.events.to_pylist()}
     assert told["scanned"]["detail"] == '{"engines":["clamav/1"],"millis":4}'
     assert told["deferred"]["source_partition"] == 3
+    assert told["deferred"]["detail"] == ""
+
+
+def test_which_tls_policy_was_in_force_is_told_with_the_attempt() -> None:
+    attempted = event("deferred", 101, 1, detail=replace(ATTEMPT, tls_policy="sts-enforce"))
+    [row] = rows_of(Keys(), attempted).tables().events.to_pylist()
+    assert row["detail"] == '{"tls_policy":"sts-enforce"}'
 
 
 def test_what_nobody_can_open_leaves_a_row_without_the_person() -> None:
