@@ -170,7 +170,8 @@ class EventRows:
         starts = dict(zip(parts, accumulate((len(group.rows) for group in kept), initial=0), strict=False))
         whole = pa.concat_tables(parts.values(), promote_options="default")
         standing = self._standing.values()
-        last = [starts[id(group)] + index for _, group, index in standing]
+        # With its type, because a batch of nothing but annotations has no last step at all.
+        last = pa.array([starts[id(group)] + index for _, group, index in standing], pa.int64())
         units = parts[id(self._accepted)].select(_UNITS) if self._accepted.rows else pa.table({})
         there = [name for name in _STATES if name in whole.column_names]
         states = whole.select(there).take(last).rename_columns([_STATES[name] for name in there])

@@ -118,21 +118,14 @@ def _sentence(story: Story, in_german: bool) -> str:
     if meaning is None:
         return story.unit.status
     sentence = meaning.german if in_german else meaning.english
-    answer = f" ({story.unit.code} {story.unit.reply_text})" if story.unit.reply_text else ""
-    return sentence + answer
+    words = f"{story.unit.code or story.unit.enhanced_code} {story.unit.reply_text}".strip()
+    return sentence + (f" ({words})" if story.unit.reply_text else "")
 
 
 def _particulars(event: Event, unit: Hit | None = None) -> str:
-    parts: list[Any] = []
-    if event.host:
-        parts.append(f"{event.host} [{event.remote_ip}]" if event.remote_ip else event.host)
-    if event.code:
-        # A reply's text begins with its enhanced code, where the far side gave one.
-        known = "" if event.reply_text.startswith(event.enhanced_code) else f"{event.enhanced_code} "
-        parts.append(f"{event.code} {known}{event.reply_text}".strip())
-    elif event.step:
-        parts.append(f"at {event.step}: {event.reply_text or event.reply_class or 'no answer'}")
-    parts.append(_tls(event))
+    host = f"{event.host} [{event.remote_ip}]" if event.remote_ip else event.host
+    parts: list[Any] = [host, _answer(event), _tls(event)]
+    detail = event.detail
     if event.reason:
         parts.append(event.reason)
     if event.finding:
@@ -141,7 +134,6 @@ def _particulars(event: Event, unit: Hit | None = None) -> str:
         parts.append("may have arrived although no reply was read")
     if event.next_attempt_at:
         parts.append(f"next attempt {_clock(event.next_attempt_at)}")
-    detail = event.detail
     if event.type == "accepted" and unit is not None:
         parts.append(f"by {unit.interface}, {unit.size:,} bytes")
     elif detail.get("source"):
@@ -159,6 +151,15 @@ def _tls(event: Event) -> str:
     """Protocol and cipher, and the policy where one was in force."""
     policy = event.detail.get("tls_policy", "may")
     return " ".join(part for part in (event.tls, "" if policy == "may" else f"(TLS policy {policy})") if part)
+
+
+def _answer(event: Event) -> str:
+    """What the far side said, or who came back with which words."""
+    # A reply's text begins with its enhanced code, where the far side gave one.
+    known = "" if event.reply_text.startswith(event.enhanced_code) else f"{event.enhanced_code} "
+    if event.code or event.detail.get("source"):
+        return f"{event.code or ''} {known}{event.reply_text}".strip()
+    return f"at {event.step}: {event.reply_text or event.reply_class or 'no answer'}" if event.step else ""
 
 
 def _clock(ms: int) -> str:

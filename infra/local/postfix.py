@@ -2,7 +2,9 @@
 
 It is a private instance: own configuration, queue, data, log and Maildir in one folder, one loopback address, no
 chroot, and nothing of the system's own Postfix is used but its programs. It accepts mail for its domains into one
-Maildir and hands nothing on: every other transport is an error. Postfix changes user by design, so it needs root.
+Maildir and hands nothing on: every other transport is an error. Only what it bounces goes out, to the door of the return path on
+this machine; `latebounce@` and `latefull@` of its domains are taken first and bounced then. Postfix changes user by design, so
+it needs root.
 
 Paths that its processes open after they gave up root are relative to the queue, where they all stand: so the folder may
 lie in a home that only its owner can enter, such as root's.
@@ -51,6 +53,7 @@ verify unix - - n - 1 verify
 proxymap unix - - n - - proxymap
 showq unix n - n - - showq
 error unix - - n - - error
+smtp unix - - n - - smtp
 retry unix - - n - - error
 discard unix - - n - - discard
 virtual unix - n n - - virtual
@@ -58,11 +61,26 @@ anvil unix - - n - 1 anvil
 """
 
 
+# Deliveries that fail after the mail was taken, each with the words of its bounce. Not by Postfix's error service, because an
+# address that leads there is refused at RCPT already.
+_LATE = {"latebounce": "5.1.1 the mailbox was removed in the meantime", "latefull": "5.2.2 the mailbox is full"}
+_LATE_SERVICE = """\
+{name} unix - n n - - pipe
+    user=nobody argv=/bin/sh -c {{cat >/dev/null; echo "{words}"; exit 67}}
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class PostfixSettings:
-    """Where the instance lives (`folder`) and listens, for which domains it takes mail, and the port of a milter, if any.
+    """Where the instance lives and listens, and what it does with mail.
 
-    `listeners`: further addresses, on the same port, each with its own way to speak TLS.
+    Attributes:
+        folder: everything that is its own.
+        address, port: where it listens.
+        domains: whose mail it takes.
+        milter_port: port of a milter; None: there is none.
+        listeners: further addresses, on the same port, each with its own way to speak TLS.
+        return_domain, return_port: where its bounces go, a port of this machine; empty: they go nowhere.
     """
 
     folder: Path
@@ -71,6 +89,8 @@ class PostfixSettings:
     domains: tuple[str, ...] = ("inbox.test", "postfix.test", "shop.test")
     milter_port: int | None = None
     listeners: tuple[TLSListener, ...] = ()
+    return_domain: str = ""
+    return_port: int = 0
 
     @property
     def maildir(self) -> Path:
@@ -127,8 +147,10 @@ class Postfix:
         )
         listen = f"{settings.address}:{settings.port}"
         further = "".join(_listener(listener, settings.port) for listener in settings.listeners)
+        further += "".join(_LATE_SERVICE.format(name=name, words=words) for name, words in _LATE.items())
         _write(self._configuration / "master.cf", _SERVICES.format(listen=listen) + further)
         _write(self._configuration / "recipients", _recipients(settings.domains))
+        _write(self._configuration / "transports", _transports(settings))
         values = self._identity() | self._delivery(postfix.pw_uid, postfix.pw_gid) | self._reception()
         values |= {"smtpd_tls_cert_file": str(certificate.certificate), "smtpd_tls_key_file": str(certificate.key)}
         _write(self._configuration / "main.cf", _rendered(values))
@@ -188,10 +210,12 @@ class Postfix:
             "virtual_mailbox_limit": "0",
             "message_size_limit": str(LARGEST_MAIL),
             "virtual_transport": "virtual",
+            "transport_maps": "regexp:../etc/transports",
             "default_transport": nowhere,
             "relay_transport": nowhere,
             "local_transport": nowhere,
             "smtp_dns_support_level": "disabled",
+            "smtp_tls_security_level": "may",
         }
 
     def _reception(self) -> dict[str, str]:
@@ -237,6 +261,16 @@ def _recipients(domains: tuple[str, ...]) -> str:
     """Return the table of mailboxes: all recipients share one Maildir, except those who shall not exist."""
     accepted = "|".join(domain.replace(".", "\\.") for domain in domains)
     return f"if !/^(nobody|hardbounce)([+-][^@]*)?@/\n/^[^@]+@({accepted})$/ maildir/\nendif\n"
+
+
+def _transports(settings: PostfixSettings) -> str:
+    """Return the table of those who are bounced after their mail was taken, and of the one way out."""
+    domains = "|".join(domain.replace(".", "\\.") for domain in settings.domains)
+    lines = [f"/^{name}([+-][^@]*)?@({domains})$/ {name}:" for name in _LATE]
+    if settings.return_domain and settings.return_port:
+        name = settings.return_domain.replace(".", "\\.")
+        lines.append(f"/@{name}$/ smtp:[127.0.0.1]:{settings.return_port}")
+    return "\n".join(lines) + "\n"
 
 
 def _write(path: Path, content: str) -> None:

@@ -23,7 +23,15 @@ def sink_settings(settings: Settings) -> SinkSettings:
 def postfix(settings: Settings) -> Postfix:
     """The real Postfix, where the machine has one."""
     folder = settings.home / "sandbox" / "postfix"
-    return Postfix(PostfixSettings(folder, settings.sandbox.postfix_host, settings.sandbox.smtp_port))
+    return Postfix(
+        PostfixSettings(
+            folder,
+            settings.sandbox.postfix_host,
+            settings.sandbox.smtp_port,
+            return_domain=settings.returns.domain,
+            return_port=settings.returns.port,
+        )
+    )
 
 
 def write_zone(settings: Settings, *, with_postfix: bool) -> None:

@@ -50,6 +50,8 @@ FIRST_WAIT_SECONDS = 0.2
 LONGEST_WAIT_SECONDS = 10.0
 KEPT_MS = 44 * 86_400_000
 """A unit older than this may have left the store; a report about it comes too late to change anything."""
+END_SECONDS = 5.0
+"""How long a report that is faster than the sink waits for the end of its unit to be known, so that it can name it."""
 REMEMBERED = 10_000
 ERASE_SECONDS = 3_600.0
 
@@ -179,7 +181,7 @@ class Returning(Stage):
             NotFoundError: the store answers, and has not got it after all the time that is allowed.
         """
         too_late = mail.received_at - accepted_at_of(unit_id, job_of(unit_id)) > KEPT_MS
-        pause, patience = FIRST_WAIT_SECONDS, self._settings.returns.unit_wait_seconds
+        pause, patience, end = FIRST_WAIT_SECONDS, self._settings.returns.unit_wait_seconds, END_SECONDS
         try:
             while True:
                 try:
@@ -188,13 +190,17 @@ class Returning(Stage):
                     # Nobody's report: it waits as long as the store is down, and the time does not count.
                     self._waiting[unit_id] = "the store does not answer"
                 else:
-                    if unit is not None or too_late:
+                    if too_late or (unit is not None and (unit.final_event or end <= 0)):
                         return unit
-                    if patience <= 0:
-                        raise NotFoundError(f"the store does not know the unit {unit_id}, which a report is about")
                     self._waiting[unit_id] = "a report came before the store has its mail"
-                    pause = min(pause, patience)
-                    patience -= pause
+                    if unit is not None:
+                        pause = min(pause, end)
+                        end -= pause
+                    elif patience > 0:
+                        pause = min(pause, patience)
+                        patience -= pause
+                    else:
+                        raise NotFoundError(f"the store does not know the unit {unit_id}, which a report is about")
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_WAIT_SECONDS)
         finally:

@@ -170,6 +170,15 @@ def test_of_what_happens_after_the_end_only_a_late_bounce_changes_where_a_unit_s
     )
 
 
+@pytest.mark.parametrize("kind", ["complained", "unsubscribed", "opened"])
+def test_a_batch_of_nothing_but_annotations_has_events_and_no_states(kind: str) -> None:
+    detail = None if kind == "opened" else RETURNED
+    tables = rows_of(Keys(), event(kind, ANNOTATIONS_FROM, 2, detail=detail)).tables()
+    assert (tables.events.num_rows, tables.units.num_rows, tables.states.num_rows) == (1, 0, 0)
+    blocks, poison = event_blocks(items(event(kind, ANNOTATIONS_FROM, 2, detail=detail)), Keys())
+    assert ([block.table for block in blocks], poison) == (["events"], [])
+
+
 def test_what_a_report_said_stands_in_its_event_and_where_it_lies_does_not() -> None:
     told = event("bounced", ANNOTATIONS_FROM, 2, detail=replace(RETURNED, reporter="mx.example.org", suppress=True))
     [row] = rows_of(Keys(), told).tables().events.to_pylist()
