@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from depesche.analytics.archive.writer import ArchiveWriter
     from depesche.analytics.controls.book import ControlBook
     from depesche.analytics.directory.directory import Directory
+    from depesche.analytics.pace.book import PaceBook
     from depesche.analytics.store.client import StoreClient
     from depesche.api.hallway import Hallway
     from depesche.streams.wire.dns import Resolver
@@ -46,6 +47,7 @@ class Toolbox:
         self._writer: ArchiveWriter | None = None
         self._tls: ssl.SSLContext | None = None
         self._store: StoreClient | None = None
+        self._pace: PaceBook | None = None
         self._resolver: Resolver | None = None
 
     @property
@@ -138,6 +140,16 @@ class Toolbox:
             await self._controls.start()
         return self._controls
 
+    async def pace(self) -> PaceBook:
+        """How fast each pool may send to each provider, read to the end and followed."""
+        if self._pace is None:
+            from depesche.analytics.pace.book import PaceBook
+
+            self._pace = PaceBook(self.settings)
+            self._stack.push_async_callback(self._pace.stop)
+            await self._pace.start()
+        return self._pace
+
     async def producer(self, name: str) -> AIOKafkaProducer:
         """A producer of its own for ``name``: event traffic must not wait behind another's flush to disk."""
         from depesche.analytics.log.client import producer
@@ -223,7 +235,7 @@ async def _rest(tools: Toolbox) -> Service:
 
     hallway, directory = await tools.hallway(), await tools.directory()
     registrar = Registrar(tools.settings, directory, await tools.producer("directory"), tools.keyring)
-    return RestDoor(Tools(tools.settings, hallway, directory, registrar, tools.store))
+    return RestDoor(Tools(tools.settings, hallway, directory, registrar, tools.store, await tools.pace()))
 
 
 async def _prepare(tools: Toolbox) -> Service:

@@ -2588,6 +2588,7 @@ class PaceState:
         achieved: Units delivered in the minute before, as far as known.
         refused_share: Share of the answers in that minute that led to this decision.
         explanation: A sentence for people.
+        law: Names the settings under which it was decided: the same name, the same law.
         causes: What led to it, at most twenty, the latest last.
     """
 
@@ -2604,6 +2605,7 @@ class PaceState:
     achieved: float | None = None
     refused_share: float | None = None
     explanation: str = ''
+    law: str = ''
     causes: tuple[PaceCause, ...] = ()
 
     def to_avro(self) -> dict[str, Any]:
@@ -2622,6 +2624,7 @@ class PaceState:
             "achieved": self.achieved,
             "refused_share": self.refused_share,
             "explanation": self.explanation,
+            "law": self.law,
             "causes": [x.to_avro() for x in self.causes],
         }
 
@@ -2642,6 +2645,7 @@ class PaceState:
             achieved=raw["achieved"],
             refused_share=raw["refused_share"],
             explanation=raw["explanation"],
+            law=raw["law"],
             causes=tuple([PaceCause.from_avro(x) for x in raw["causes"]]),
         )
 

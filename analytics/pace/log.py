@@ -1,17 +1,20 @@
-"""Reading what was decided about the pace and why: mail.pace, its history, and the signals behind it, from their beginning."""
+"""Reading what was decided about the pace and why: mail.pace, its history, and the signals behind it; and one order to write."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from depesche.analytics.log.client import full_name, reader
-from depesche.schemas.codec import Record, decode
-from depesche.schemas.records import PaceSignal, PaceState
+from depesche.analytics.log.client import acknowledged, full_name, reader
+from depesche.schemas import cloudevents
+from depesche.schemas.codec import Record, decode, encode
+from depesche.schemas.records import PaceEffect, PaceSignal, PaceState
+from depesche.schemas.service import Clock, now_ms
 from depesche.schemas.settings import Settings
 from depesche.schemas.topics import PACE, PACE_HISTORY, PACE_SIGNALS, Topic
 
@@ -56,6 +59,28 @@ async def read_history(settings: Settings) -> list[PaceState]:
     async with _reading(settings) as consumer:
         history, _ = await _all(settings, consumer, PACE_HISTORY, PaceState)
     return _once(history)
+
+
+async def give_order(
+    settings: Settings, producer: AIOKafkaProducer, pool: str, provider: str, by: str, clock: Clock = now_ms
+) -> str:
+    """Order that every limit of a pool at a provider ends now; gives the order's id when the log has it.
+
+    Raises:
+        LogUnavailableError: it does not in time; whether the order was given is then unknown.
+    """
+    order = PaceSignal(
+        event_id=str(uuid.uuid4()), pool=pool, provider=provider, at=clock(), effect=PaceEffect.ORDER, by=by
+    )
+    sent = await producer.send(
+        full_name(settings.kafka, PACE_SIGNALS.name),
+        encode(order),
+        key=f"{pool}/{provider}".encode(),
+        partition=0,
+        headers=cloudevents.headers(order.event_id, "email.pace.order", provider, order.at),
+    )
+    await acknowledged(sent, settings.kafka.deadline_seconds)
+    return order.event_id
 
 
 @asynccontextmanager

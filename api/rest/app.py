@@ -22,7 +22,19 @@ from depesche.api.rest.problems import (
 )
 from depesche.api.rest.recent import Recent
 from depesche.api.rest.retarus_errors import of_error, rejected
-from depesche.api.rest.routes import accounts, customers, domains, emails, health, jobs, keys, pages, registry, search
+from depesche.api.rest.routes import (
+    accounts,
+    customers,
+    domains,
+    emails,
+    health,
+    jobs,
+    keys,
+    pace,
+    pages,
+    registry,
+    search,
+)
 from depesche.api.rest.tools import Tools
 from depesche.schemas.errors import DepescheError, InvalidRequestError, NotFoundError
 
@@ -61,7 +73,7 @@ def build_app(tools: Tools) -> FastAPI:
     app.state.budget = BodyBudget(BODIES_AT_ONCE * tools.settings.rest.max_body)
     app.state.recent = Recent()
     router = APIRouter()
-    for noun in (emails, search, jobs, customers, accounts, domains, keys, registry, health, pages):
+    for noun in (emails, search, pace, jobs, customers, accounts, domains, keys, registry, health, pages):
         noun.add(router)
     app.include_router(router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]

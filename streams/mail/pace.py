@@ -11,6 +11,7 @@ settings (``PaceSettings``). Nothing here can bring a rate to zero, and a limit 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -20,6 +21,8 @@ from depesche.schemas.records import PaceAction, PaceCause, PaceEffect, PaceSign
 from depesche.schemas.settings import PaceSettings
 from depesche.streams.mail.pace_standing import Standing, cause, freed, heard
 
+_VERSION: Final = 1
+"""To be raised when the law gives other decisions for the same signals."""
 MOST_CAUSES: Final = 20
 _SETTLE: Final = 1.25
 """Windows that pass after a lowering before the next: couriers must have heard of it, and its causes left the window."""
@@ -62,7 +65,11 @@ class Verdict(NamedTuple):
 
 
 class Law:
-    """The law with its parameters."""
+    """The law with its parameters.
+
+    Attributes:
+        name: the same for the same parameters and version.
+    """
 
     def __init__(self, settings: PaceSettings, connections: int) -> None:
         """Take parameters.
@@ -73,6 +80,7 @@ class Law:
         """
         self._settings = settings
         self._connections = connections
+        self.name = _name(settings, connections)
         self._window = round(settings.window_seconds * 1000)
 
     def decide(self, standing: Standing, signal: PaceSignal) -> tuple[Standing, PaceState | None]:
@@ -82,7 +90,7 @@ class Law:
         verdict = self._verdict(standing, signal, totals)
         if isinstance(verdict, Standing):
             return verdict, None
-        return verdict.standing, _decision(signal, verdict, totals)
+        return verdict.standing, _decision(self.name, signal, verdict, totals)
 
     def _take_in(self, standing: Standing, signal: PaceSignal) -> Standing:
         now = max(standing.now, signal.at)
@@ -272,7 +280,12 @@ def replayed(law: Law, signals: Iterable[PaceSignal]) -> list[PaceState]:
     return decisions
 
 
-def _decision(signal: PaceSignal, verdict: Verdict, totals: Totals) -> PaceState:
+def _name(settings: PaceSettings, connections: int) -> str:
+    text = f"{_VERSION}|{connections}|{settings.model_dump_json()}"
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:8]
+
+
+def _decision(law: str, signal: PaceSignal, verdict: Verdict, totals: Totals) -> PaceState:
     action, standing = verdict.action, verdict.standing
     causes = standing.causes
     if not causes or causes[-1].event_id != signal.event_id:
@@ -291,6 +304,7 @@ def _decision(signal: PaceSignal, verdict: Verdict, totals: Totals) -> PaceState
         achieved=round(totals.per_minute, 3),
         refused_share=None if verdict.share is None else round(verdict.share, 4),
         explanation=verdict.explanation,
+        law=law,
         causes=tuple(
             PaceCause(
                 event_id=one.event_id,

@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+import json
+import os
 import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +24,7 @@ from depesche.schemas.codec import encode
 from depesche.schemas.pace import UNLIMITED
 from depesche.schemas.records import MailEvent, PaceAction, PaceSignal
 from depesche.schemas.settings import KafkaSettings, Settings
-from depesche.schemas.topics import OUTCOMES
+from depesche.schemas.topics import OUTCOMES, PACE_HISTORY
 from depesche.streams.mail.pace import Law, replayed
 from depesche.streams.mail.pace_sample import Sampler
 from tests.unit.streams.pace_world import BLOCKED, MINUTE, START, TAKEN, TOO_FAST, Answer, RateLimit, outcome, refusal
@@ -168,6 +172,60 @@ async def test_after_three_kills_the_decisions_are_those_of_a_run_without_and_of
             undisturbed = await calm.until(wanted)
         assert undisturbed.history == told.history
         assert undisturbed.newest == told.newest
+
+
+def _depesche(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "DEPESCHE_HOME": str(settings.home),
+        "DEPESCHE_KAFKA__BOOTSTRAP": settings.kafka.bootstrap,
+        "DEPESCHE_KAFKA__TOPIC_PREFIX": settings.kafka.topic_prefix,
+        "DEPESCHE_CLICKHOUSE__URL": "http://127.0.0.1:9",
+    }
+    command = [sys.executable, "-m", "depesche.infra.cli.main", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+async def test_the_commands_show_and_verify_what_was_decided_and_lift_it(
+    kafka_broker: KafkaBroker, tmp_path: Path
+) -> None:
+    run = Run(kafka_broker, tmp_path, "paceseen.", 1)
+    await topics.create_missing(run.settings)
+
+    async def asked(*words: str, code: int = 0) -> list[dict[str, Any]]:
+        answer = await asyncio.to_thread(_depesche, run.settings, *words, "--json")
+        assert answer.returncode == code, answer.stderr
+        return [json.loads(line) for line in answer.stdout.splitlines()]
+
+    assert await asked("pace", "list") == []
+    with run.working():
+        placed = _placed(_life(3), 1)
+        await run.say(placed)
+        told = await run.until(sum(map(len, _expected(run.settings, placed).values())))
+        # The events lie in the future or the past of this machine's clock, so what is in force now is another matter.
+        [row] = await asked("pace", "list", "--all")
+        assert (row["pool"], row["provider"], row["per_minute"]) == ("shared", "limited", told.history[-1].per_minute)
+        shown = await asked("pace", "show", "shared/limited")
+        assert {cause["reply_class"] for cause in shown[0]["causes"]} >= {"rate_limited"}
+        assert len(await asked("pace", "history", "shared/limited")) == len(told.history)
+        assert await asked("pace", "history", "shared/fine") == []
+        summary = (await asked("replay", "pace", "--verify"))[-1]
+        assert summary == {"signals": len(told.signals), "decisions": len(told.history), "different": 0}
+        await asked("pace", "show", "shared/nobody", code=3)
+        await asked("pace", "show", "nobody", code=1)
+        await asked("pace", "lift", "shared/limited")
+        async with asyncio.timeout(60):
+            while (lifted := (await read_told(run.settings)).history[-1]).action is not PaceAction.LIFTED:
+                await asyncio.sleep(0.1)
+        assert "at the command line" in lifted.explanation
+    # Whoever changes what was decided is found out.
+    forged = replace(told.history[0], per_minute=1.0)
+    sender = producer(run.settings, "test")
+    await sender.start()
+    await sender.send_and_wait("paceseen." + PACE_HISTORY.name, encode(forged), partition=0)
+    await sender.stop()
+    rows = await asked("replay", "pace", "--verify", code=1)
+    assert [row["difference"] for row in rows[:-1]] == ["not the same in the replay"]
 
 
 async def test_the_book_follows_what_was_decided(kafka_broker: KafkaBroker, tmp_path: Path) -> None:

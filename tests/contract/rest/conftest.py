@@ -18,6 +18,7 @@ from depesche.analytics.archive.keyring import Keyring
 from depesche.analytics.directory.book import record_key
 from depesche.analytics.directory.directory import Directory
 from depesche.analytics.directory.registrar import Registrar, new_account
+from depesche.analytics.pace.book import PaceBook
 from depesche.analytics.store import migrate
 from depesche.analytics.store.client import StoreClient
 from depesche.api.hallway import Hallway
@@ -150,7 +151,7 @@ async def a_world(directory: Path, settings: Settings | None = None, store: Stor
     api_key = await registrar.add_key(account, "api", CredentialUse.API_KEY, "test")
     login = await registrar.add_key(account, "login", CredentialUse.LOGIN, "test")
     operator = await registrar.add_key("", "operator", CredentialUse.OPERATOR, "test", tenant="*")
-    tools = Tools(settings, hallway, book, registrar, store)
+    tools = Tools(settings, hallway, book, registrar, store, PaceBook(settings))
     app = build_app(tools)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app, client=("127.0.0.1", 50000)), base_url=ROOT)
     return World(
