@@ -230,12 +230,16 @@ async def _inbound(tools: Toolbox) -> Service:
 
 async def _rest(tools: Toolbox) -> Service:
     from depesche.analytics.directory.registrar import Registrar
+    from depesche.analytics.log.alerts import AlertBook
     from depesche.api.rest.door import RestDoor
     from depesche.api.rest.tools import Tools
 
     hallway, directory = await tools.hallway(), await tools.directory()
     registrar = Registrar(tools.settings, directory, await tools.producer("directory"), tools.keyring)
-    return RestDoor(Tools(tools.settings, hallway, directory, registrar, tools.store, await tools.pace()))
+    alerts = AlertBook(tools.settings)
+    tools.at_the_end(alerts.stop)
+    pace = await tools.pace()
+    return RestDoor(Tools(tools.settings, hallway, directory, registrar, tools.store, pace, alerts.current))
 
 
 async def _prepare(tools: Toolbox) -> Service:
@@ -280,11 +284,18 @@ async def _agents(tools: Toolbox) -> Service:
     return Agents(tools.settings, tools.process)
 
 
+async def _monitor(tools: Toolbox) -> Service:
+    from depesche.streams.monitor.service import Monitor
+
+    return Monitor(tools.settings, await tools.directory(), tools.process)
+
+
 MAKERS: Final[Mapping[str, Callable[[Toolbox], Awaitable[Service]]]] = {
     "agents": _agents,
     "analytics": _analytics,
     "deliver": _deliver,
     "inbound": _inbound,
+    "monitor": _monitor,
     "prepare": _prepare,
     "rest": _rest,
     "retry": _retry,

@@ -20,6 +20,7 @@ SERVICES: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "returns": (("log",), "says what came back to the return path, and of which mail"),
     "analytics": (("log", "store"), "writes the log's events to ClickHouse"),
     "agents": (("log",), "the Faust agents: rates per provider and minute"),
+    "monitor": (("log",), "watches rates and blocklists, and says alerts"),
     "dns": ((), "the sandbox's name server"),
     "mailbox": ((), "the sandbox's scripted mailbox"),
 }

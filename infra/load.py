@@ -274,6 +274,7 @@ def _implied(settings: Settings, given: set[str]) -> dict[str, tuple[Any, str]]:
             "deliver.port": ports["sandbox.smtp_port"],
             "deliver.allow_private": True,
             "dns.servers": [f"127.0.0.1:{ports['sandbox.dns_port']}"],
+            "dnsbl.zones": [],
             "returns.domain": RETURNS_DOMAIN,
         }
         moved.update({path: (value, "sandbox") for path, value in sandbox.items() if path not in given})

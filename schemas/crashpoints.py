@@ -33,6 +33,8 @@ POINTS: Final = {
     "R4": "returns: events acknowledged, offset not committed",
     "L1": "retry: a portion of an order's units brought back, not noted",
     "L2": "retry: a portion brought back and noted, the sweep not done",
+    "W1": "monitor: alert decided, not said",
+    "W2": "monitor: alert acknowledged, not noted",
     "S1": "sink: batch built, nothing inserted",
     "S2": "sink: batch inserted, offset not recorded",
 }

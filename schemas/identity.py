@@ -38,9 +38,22 @@ def event_id(unit: str, type_: str, attempt: int, position: str = "") -> str:
         attempt: delivery attempt, 0 before the first.
         position: what else tells two facts apart, such as ``topic/partition/offset`` of a report that came back.
     """
-    digest = bytearray(
-        hashlib.sha1(_EVENTS + f"{unit}|{type_}|{attempt}|{position}".encode(), usedforsecurity=False).digest()[:16]
-    )
+    return _uuid5(f"{unit}|{type_}|{attempt}|{position}")
+
+
+def alert_id(key: str, state: str, before: str) -> str:
+    """UUIDv5 of an alert's key, its state and what was said about it before: whoever says the next thing says the same id.
+
+    Args:
+        key: kind, severity and subject.
+        state: raised or cleared.
+        before: id of the alert that was said last under this key, or the place where the log begins when there is none.
+    """
+    return _uuid5(f"alert|{key}|{state}|{before}")
+
+
+def _uuid5(name: str) -> str:
+    digest = bytearray(hashlib.sha1(_EVENTS + name.encode(), usedforsecurity=False).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x50
     digest[8] = digest[8] & 0x3F | 0x80
     text = digest.hex()

@@ -27,6 +27,8 @@ Gauge = Literal[
     "mail_consumer_lag_messages",  # Records not yet committed, by group and topic.
     "mail_sink_lag_seconds",  # Age of the oldest event not yet in ClickHouse.
     "mail_smtp_connections",  # Open SMTP connections, by direction.
+    "mail_alerts_open",  # Alerts that have begun and not ended, by kind and severity.
+    "mail_ip_listed",  # 1: an own address is on a blocklist, by ip and list.
     "mail_units_in_flight",  # Units a stage is working on, by stage.
     "mail_controls_active",  # Operator's orders in force, by action.
 ]
@@ -57,6 +59,8 @@ GAUGES: dict[Gauge, tuple[str, tuple[str, ...]]] = {
     "mail_consumer_lag_messages": ("Records not yet committed", ("group", "topic")),
     "mail_sink_lag_seconds": ("Age of the oldest event not yet in ClickHouse", ()),
     "mail_smtp_connections": ("Open SMTP connections", ("direction",)),
+    "mail_alerts_open": ("Alerts that have begun and not ended", ("kind", "severity")),
+    "mail_ip_listed": ("Whether an own address is on a blocklist", ("ip", "list")),
     "mail_units_in_flight": ("Units a stage is working on", ("stage",)),
     "mail_controls_active": ("Operator's orders in force", ("action",)),
 }

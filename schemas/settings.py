@@ -5,18 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from depesche.schemas.reply_classes import CLASS_MEANING, Kind
+from depesche.schemas.settings_monitor import AlertSettings, DNSBLSettings
+from depesche.schemas.settings_part import Part
 
 Port = int
 MB = 1 << 20
-
-
-class Part(BaseModel):
-    """A group of settings: frozen, and an unknown name is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class KafkaSettings(Part):
@@ -326,7 +322,7 @@ class Settings(Part):
         (
             "doors=rest+smtp+inbound",
             "workshop=prepare+deliver+retry+returns",
-            "analytics=analytics",
+            "analytics=analytics+monitor",
             "agents=agents",
             "sandbox=dns+mailbox",
         ),
@@ -345,6 +341,8 @@ class Settings(Part):
     deliver: DeliverSettings = DeliverSettings.model_validate({})
     suppression: SuppressionSettings = SuppressionSettings.model_validate({})
     pace: PaceSettings = PaceSettings.model_validate({})
+    dnsbl: DNSBLSettings = DNSBLSettings.model_validate({})
+    alerts: AlertSettings = AlertSettings.model_validate({})
     sandbox: SandboxSettings = SandboxSettings.model_validate({})
 
     @property

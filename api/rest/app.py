@@ -24,6 +24,7 @@ from depesche.api.rest.recent import Recent
 from depesche.api.rest.retarus_errors import of_error, rejected
 from depesche.api.rest.routes import (
     accounts,
+    alerts,
     customers,
     domains,
     emails,
@@ -73,7 +74,7 @@ def build_app(tools: Tools) -> FastAPI:
     app.state.budget = BodyBudget(BODIES_AT_ONCE * tools.settings.rest.max_body)
     app.state.recent = Recent()
     router = APIRouter()
-    for noun in (emails, search, pace, jobs, customers, accounts, domains, keys, registry, health, pages):
+    for noun in (emails, search, alerts, pace, jobs, customers, accounts, domains, keys, registry, health, pages):
         noun.add(router)
     app.include_router(router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from depesche.analytics.directory.directory import Directory
 from depesche.analytics.directory.registrar import Registrar
+from depesche.analytics.log.alerts import Ledger
 from depesche.analytics.pace.book import PaceBook
 from depesche.analytics.store.client import StoreClient
 from depesche.api.hallway import Hallway
@@ -27,6 +28,7 @@ class Tools:
         registrar: changes the directory; nothing: this door only reads it.
         store: where search looks; nothing: it answers 503.
         pace: the pace in force; nothing: it answers 503.
+        alerts: reads what mail.alerts says now; nothing: it answers 503.
         probes: what readiness asks besides or instead of ``usual_probes``, by name.
     """
 
@@ -36,4 +38,5 @@ class Tools:
     registrar: Registrar | None = None
     store: StoreClient | None = None
     pace: PaceBook | None = None
+    alerts: Callable[[], Awaitable[Ledger]] | None = None
     probes: Mapping[str, Probe] = field(default_factory=dict)

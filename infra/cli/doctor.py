@@ -44,7 +44,14 @@ def doctor(json: JSON = False) -> None:
 
 def all_checks() -> Mapping[str, Check]:
     """Every check by its name, in the order in which a person wants to read them."""
-    from depesche.infra.local import doctor_far_side, doctor_home, doctor_log, doctor_machine, doctor_store
+    from depesche.infra.local import (
+        doctor_alerts,
+        doctor_far_side,
+        doctor_home,
+        doctor_log,
+        doctor_machine,
+        doctor_store,
+    )
 
     return {
         "python": doctor_machine.python,
@@ -61,6 +68,7 @@ def all_checks() -> Mapping[str, Check]:
         "broker": doctor_log.broker,
         "topics": doctor_log.topics,
         "groups": doctor_log.groups,
+        "alerts": doctor_alerts.alerts,
         "engine": doctor_store.engine,
         "tables": doctor_store.tables,
         "sink": doctor_store.sink,

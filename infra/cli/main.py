@@ -11,10 +11,12 @@ import typer
 
 from depesche.infra.cli import (
     account,
+    alerts,
     audit,
     classify,
     config,
     customer,
+    dnsbl,
     doctor,
     domain,
     inbox,
@@ -61,6 +63,8 @@ def build() -> typer.Typer:
         rates,
         pace,
         replay,
+        alerts,
+        dnsbl,
         audit,
         doctor,
         classify,

@@ -18,7 +18,7 @@ def asking_kafka(settings: Settings) -> Iterator[None]:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         yield
-    except KafkaError as fault:
+    except (KafkaError, LogUnavailableError) as fault:
         raise LogUnavailableError(
             str(fault), public=f"Kafka does not answer on {settings.bootstrap}; is `depesche up` running?"
         ) from fault

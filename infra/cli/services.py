@@ -22,6 +22,7 @@ _COMMANDS = {
     "returns": "returns",
     "agents": "agents",
     "analytics": "analytics",
+    "monitor": "monitor",
 }
 NAME = Annotated[
     str, typer.Option("--name", help="Name of this process in consumer groups; it keeps it, and no two share it.")

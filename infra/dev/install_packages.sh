@@ -43,7 +43,7 @@ if [ -d /run/systemd/system ]; then
     for package in "$@"; do
         case "$package" in
             clamav-daemon) units="clamav-daemon clamav-freshclam" ;;
-            knot | postfix | opendkim | unbound) units=$package ;;
+            knot | postfix | opendkim | unbound | rbldnsd) units=$package ;;
             *) units= ;;
         esac
         for unit in $units; do systemctl disable --quiet "$unit" 2>/dev/null || true; done

@@ -149,7 +149,7 @@ class Resolver:
         self._settings = settings
         self._allow_private = allow_private
         self._clock = clock
-        self._stub = _stub(settings)
+        self._stub = stub(settings)
         self._answers: OrderedDict[_Key, _Found] = OrderedDict()
         self._hosts: OrderedDict[str, Hosts] = OrderedDict()
         self._asking: dict[_Key, asyncio.Future[_Found]] = {}
@@ -317,7 +317,8 @@ class Resolver:
         return min(seconds, self._settings.cache_seconds)
 
 
-def _stub(settings: DNSSettings) -> dns.asyncresolver.Resolver:
+def stub(settings: DNSSettings) -> dns.asyncresolver.Resolver:
+    """A resolver of dnspython that asks the servers that are set."""
     stub = dns.asyncresolver.Resolver(configure=not settings.servers)
     if settings.servers:
         stub.nameservers = [dns.nameserver.Do53Nameserver(*_host_and_port(server)) for server in settings.servers]

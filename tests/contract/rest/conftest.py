@@ -18,6 +18,7 @@ from depesche.analytics.archive.keyring import Keyring
 from depesche.analytics.directory.book import record_key
 from depesche.analytics.directory.directory import Directory
 from depesche.analytics.directory.registrar import Registrar, new_account
+from depesche.analytics.log.alerts import Ledger
 from depesche.analytics.pace.book import PaceBook
 from depesche.analytics.store import migrate
 from depesche.analytics.store.client import StoreClient
@@ -133,6 +134,10 @@ class World:
         ]
 
 
+async def _no_alerts() -> Ledger:
+    return Ledger()
+
+
 async def a_world(directory: Path, settings: Settings | None = None, store: StoreClient | None = None) -> World:
     settings = (settings or Settings()).model_copy(update={"home": directory})
     settings.archive_directory.mkdir(parents=True, exist_ok=True)
@@ -151,7 +156,7 @@ async def a_world(directory: Path, settings: Settings | None = None, store: Stor
     api_key = await registrar.add_key(account, "api", CredentialUse.API_KEY, "test")
     login = await registrar.add_key(account, "login", CredentialUse.LOGIN, "test")
     operator = await registrar.add_key("", "operator", CredentialUse.OPERATOR, "test", tenant="*")
-    tools = Tools(settings, hallway, book, registrar, store, PaceBook(settings))
+    tools = Tools(settings, hallway, book, registrar, store, PaceBook(settings), _no_alerts)
     app = build_app(tools)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app, client=("127.0.0.1", 50000)), base_url=ROOT)
     return World(

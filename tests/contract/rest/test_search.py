@@ -11,16 +11,18 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
+from depesche.analytics.log.alerts import AlertKey, Ledger
 from depesche.analytics.queries.rates import Rate
 from depesche.analytics.queries.results import Event, Hit
 from depesche.analytics.store.client import StoreClient
 from depesche.analytics.store.rows import EventRows
 from depesche.api.rest.models_search import EventOut, OutcomeCount, RateOut, UnitState
 from depesche.api.rest.recent import KEPT_MS, Recent
+from depesche.api.rest.routes.alerts import AlertOut
 from depesche.api.submission import Content, Receipt, Submission
 from depesche.schemas.codec import encode
 from depesche.schemas.identity import new_job_id
-from depesche.schemas.records import Interface, JobRecipient, RecipientKind, ReturnedDetail
+from depesche.schemas.records import AlertKind, Interface, JobRecipient, RecipientKind, ReturnedDetail, Severity
 from depesche.schemas.service import now_ms
 from depesche.schemas.topics import EVENTS
 
@@ -165,6 +167,37 @@ async def test_rates_are_one_customers_and_name_their_denominators(world: World,
     assert set(rate) == set(RateOut.model_fields)
     everybody = (await get(world, "/v1/rates?since=1h&window=1d", world.as_operator)).json()["data"]
     assert [(one["hard_bounced"], one["tenant"]) for one in everybody] == [(3, "")]
+
+
+async def test_a_customer_sees_alerts_about_its_own_mail_only(world: World) -> None:
+    ledger = Ledger()
+
+    def say(
+        subject: str, tenant: str, at: int, *, raised: bool = True, kind: AlertKind = AlertKind.HARD_BOUNCE_RATE
+    ) -> None:
+        key = AlertKey(kind, Severity.WARN, subject)
+        made = ledger.next(key, raised=raised, at=at, tenant=tenant, value=0.02, limit=0.01, causes=("e",))
+        assert made and ledger.apply(made)
+
+    now, month = now_ms(), 30 * 86_400_000
+    say("10001/gmx", "10001", now - month)
+    say("10001/gmail", "10001", now - month)
+    say("10001/gmail", "10001", now - 1000, raised=False)
+    say("20002/gmx", "20002", now)
+    say("192.0.2.1/bl.test", "", now, kind=AlertKind.LISTED)
+
+    async def current() -> Ledger:
+        return ledger
+
+    world.app.state.tools = replace(world.tools, alerts=current)
+    mine = (await get(world, "/v1/alerts")).json()["data"]
+    assert [(one["subject"], one["state"]) for one in mine] == [("10001/gmail", "cleared"), ("10001/gmx", "raised")]
+    assert set(mine[0]) == set(AlertOut.model_fields)
+    still = (await get(world, "/v1/alerts?open=true")).json()["data"]
+    assert [one["subject"] for one in still] == ["10001/gmx"]
+    everything = (await get(world, "/v1/alerts?since=40d", world.as_operator)).json()["data"]
+    assert len(everything) == 5
+    assert (await get(world, "/v1/alerts?since=yesteryear")).status_code == 422
 
 
 async def test_what_was_just_sent_is_told_from_memory_until_the_store_knows(world: World) -> None:

@@ -18,7 +18,7 @@ def laid_out(*entries: str, sandbox: bool = True) -> Settings:
     return load(environment).settings
 
 
-REST = "all=rest+smtp+inbound+retry+returns+analytics+agents+dns+mailbox"
+REST = "all=rest+smtp+inbound+retry+returns+analytics+monitor+agents+dns+mailbox"
 
 
 def test_every_service_that_can_be_named_can_be_made() -> None:
