@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from depesche.analytics.directory.directory import Directory
     from depesche.analytics.pace.book import PaceBook
     from depesche.analytics.store.client import StoreClient
+    from depesche.analytics.suppressions.book import SuppressionBook
+    from depesche.analytics.suppressions.desk import SuppressionDesk
     from depesche.api.hallway import Hallway
+    from depesche.streams.stages.suppression_check import SuppressionTools
     from depesche.streams.wire.dns import Resolver
 
 
@@ -49,6 +52,8 @@ class Toolbox:
         self._store: StoreClient | None = None
         self._pace: PaceBook | None = None
         self._resolver: Resolver | None = None
+        self._suppressions: SuppressionBook | None = None
+        self._suppression_tools: SuppressionTools | None = None
 
     @property
     def keyring(self) -> Keyring:
@@ -150,6 +155,37 @@ class Toolbox:
             await self._pace.start()
         return self._pace
 
+    async def suppressions(self) -> SuppressionBook:
+        """The suppression list, read to the end and followed in a view of this process's own."""
+        if self._suppressions is None:
+            from depesche.analytics.suppressions.book import SuppressionBook
+
+            place = self.settings.home / "suppressions" / self.process
+            self._suppressions = SuppressionBook(self.settings, self.keyring, place)
+            self._stack.push_async_callback(self._suppressions.stop)
+            await self._suppressions.start()
+        return self._suppressions
+
+    async def suppression_tools(self) -> SuppressionTools:
+        """What the workshop needs to respect the list."""
+        if self._suppression_tools is None:
+            from depesche.analytics.suppressions.requests import Requests
+            from depesche.streams.stages.suppression_check import SuppressionTools
+
+            book = await self.suppressions()
+            requests = Requests(self.settings, await self.producer("suppressions"))
+            self._suppression_tools = SuppressionTools(book, requests, self.keyring)
+        return self._suppression_tools
+
+    async def suppression_desk(self) -> SuppressionDesk:
+        """The list by address, for the doors."""
+        from depesche.analytics.suppressions.desk import SuppressionDesk
+        from depesche.analytics.suppressions.requests import Requests
+
+        book, directory = await self.suppressions(), await self.directory()
+        requests = Requests(self.settings, await self.producer("suppression-desk"))
+        return SuppressionDesk(book, requests, directory, self.keyring)
+
     async def producer(self, name: str) -> AIOKafkaProducer:
         """A producer of its own for ``name``: event traffic must not wait behind another's flush to disk."""
         from depesche.analytics.log.client import producer
@@ -238,8 +274,8 @@ async def _rest(tools: Toolbox) -> Service:
     registrar = Registrar(tools.settings, directory, await tools.producer("directory"), tools.keyring)
     alerts = AlertBook(tools.settings)
     tools.at_the_end(alerts.stop)
-    pace = await tools.pace()
-    return RestDoor(Tools(tools.settings, hallway, directory, registrar, tools.store, pace, alerts.current))
+    pace, desk = await tools.pace(), await tools.suppression_desk()
+    return RestDoor(Tools(tools.settings, hallway, directory, registrar, tools.store, pace, alerts.current, desk))
 
 
 async def _prepare(tools: Toolbox) -> Service:
@@ -248,7 +284,14 @@ async def _prepare(tools: Toolbox) -> Service:
     directory = await tools.directory()
     controls = await tools.controls()
     return Prepare(
-        tools.settings, tools.keyring, tools.archive_reader, directory, tools.process, tools.resolver, controls
+        tools.settings,
+        tools.keyring,
+        tools.archive_reader,
+        directory,
+        tools.process,
+        tools.resolver,
+        controls,
+        await tools.suppression_tools(),
     )
 
 
@@ -256,7 +299,15 @@ async def _deliver(tools: Toolbox) -> Service:
     from depesche.streams.stages.deliver import Deliver
 
     controls = await tools.controls()
-    return Deliver(tools.settings, tools.keyring, tools.archive_reader, tools.process, tools.resolver, controls)
+    return Deliver(
+        tools.settings,
+        tools.keyring,
+        tools.archive_reader,
+        tools.process,
+        tools.resolver,
+        controls,
+        await tools.suppression_tools(),
+    )
 
 
 async def _returns(tools: Toolbox) -> Service:

@@ -16,6 +16,7 @@ Counter = Literal[
     "mail_dead_letters_total",  # Records buried, by stage.
     "mail_units_controlled_total",  # Units an operator's order met at a courier, by action.
     "mail_returns_total",  # Returned mails read, by what they meant.
+    "mail_units_suppressed_total",  # Units dropped because of the suppression list, by reason.
     "mail_scan_waits_total",  # Units that had to wait because a scanner was down, by engine.
 ]
 Histogram = Literal[
@@ -48,6 +49,7 @@ COUNTERS: dict[Counter, tuple[str, tuple[str, ...]]] = {
     "mail_dead_letters_total": ("Records buried", ("stage",)),
     "mail_units_controlled_total": ("Units that an operator's order met at a courier", ("action",)),
     "mail_returns_total": ("Returned mails read, by what they meant", ("meaning",)),
+    "mail_units_suppressed_total": ("Units dropped because of the suppression list", ("reason",)),
     "mail_scan_waits_total": ("Units that waited because a scanner was down", ("engine",)),
 }
 HISTOGRAMS: dict[Histogram, tuple[str, tuple[str, ...]]] = {

@@ -25,6 +25,7 @@ DROP_REASON: Final[Mapping[SuppressionReason, DropReason]] = {
     SuppressionReason.BOUNCED: DropReason.PREVIOUSLY_BOUNCED,
 }
 """Retarus' words for the kinds of suppression (wire note 5); all others are SUPPRESSED."""
+SUPPRESSION_REASONS: Final = frozenset({*DROP_REASON.values(), DropReason.SUPPRESSED})
 
 
 def drop_reason(entry: Suppression) -> DropReason:

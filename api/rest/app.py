@@ -35,6 +35,7 @@ from depesche.api.rest.routes import (
     pages,
     registry,
     search,
+    suppressions,
 )
 from depesche.api.rest.tools import Tools
 from depesche.schemas.errors import DepescheError, InvalidRequestError, NotFoundError
@@ -50,6 +51,7 @@ TAGS = [
     {"name": "emails", "description": "Send an email, and see what became of it."},
     {"name": "search", "description": "Find emails, and see how delivery goes."},
     {"name": "jobs", "description": "The Retarus-compatible job interface, with HTTP Basic."},
+    {"name": "suppressions", "description": "Who gets no mail and why; add and lift by hand."},
     {"name": "directory", "description": "Customers, accounts, sender domains and keys. Needs a key that may manage."},
     {"name": "registry", "description": "The log's Avro schemas, read-only, in the shape of Confluent's registry."},
     {"name": "health", "description": "Alive, ready, and the numbers."},
@@ -74,7 +76,22 @@ def build_app(tools: Tools) -> FastAPI:
     app.state.budget = BodyBudget(BODIES_AT_ONCE * tools.settings.rest.max_body)
     app.state.recent = Recent()
     router = APIRouter()
-    for noun in (emails, search, alerts, pace, jobs, customers, accounts, domains, keys, registry, health, pages):
+    nouns = (
+        emails,
+        search,
+        alerts,
+        pace,
+        jobs,
+        suppressions,
+        customers,
+        accounts,
+        domains,
+        keys,
+        registry,
+        health,
+        pages,
+    )
+    for noun in nouns:
         noun.add(router)
     app.include_router(router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]

@@ -23,7 +23,7 @@ from depesche.api.header_lines import HeaderLine
 from depesche.api.mime_body import File, Text, build_body, described
 from depesche.api.rest.attachments import decoded, require_allowed
 from depesche.api.rest.models_native import MAX_RECIPIENTS, AttachmentIn, EmailRequest, MailboxIn
-from depesche.api.rest.recipients import Checked, checked, shown
+from depesche.api.rest.recipients import Checked, Suppressed, checked, shown
 from depesche.api.rest.senders import require_sender, roles_of
 from depesche.api.submission import Content, Submission
 from depesche.schemas.errors import MissingValueError, Refusal, TooLargeError, TooManyError
@@ -58,7 +58,9 @@ def at(pointer: str) -> Iterator[None]:
         raise
 
 
-def prepare(request: EmailRequest, directory: Directory, caller: Caller, max_size: int) -> Prepared:
+def prepare(
+    request: EmailRequest, directory: Directory, caller: Caller, max_size: int, suppressed: Suppressed
+) -> Prepared:
     """The submission that ``request`` asks for.
 
     Args:
@@ -66,6 +68,7 @@ def prepare(request: EmailRequest, directory: Directory, caller: Caller, max_siz
         directory: who may send from where.
         caller: the credential and the source address.
         max_size: octets of the largest message.
+        suppressed: asks the suppression list.
 
     Raises:
         Refusal: a value is not valid, the sender is not registered, or the message is too large; says where.
@@ -73,7 +76,7 @@ def prepare(request: EmailRequest, directory: Directory, caller: Caller, max_siz
     with at("/from"):
         sender = request.sender.mailbox()
         domain = require_sender(directory, caller.principal, sender)
-    recipients = _recipients(request, roles_of(directory, caller.principal.account))
+    recipients = _recipients(request, roles_of(directory, caller.principal.account), suppressed)
     heading = _heading(request, sender, recipients)
     content = _composed(request, heading)
     if sum(map(len, content.parts)) > max_size:
@@ -97,7 +100,7 @@ def prepare(request: EmailRequest, directory: Directory, caller: Caller, max_siz
     return Prepared(submission, recipients)
 
 
-def _recipients(request: EmailRequest, roles: Collection[str]) -> tuple[Checked, ...]:
+def _recipients(request: EmailRequest, roles: Collection[str], suppressed: Suppressed) -> tuple[Checked, ...]:
     if request.recipients() > MAX_RECIPIENTS:
         raise TooManyError("recipients", public=f"More than {MAX_RECIPIENTS} recipients", pointer="/to")
     given: Sequence[tuple[RecipientKind, list[MailboxIn]]] = (
@@ -105,7 +108,7 @@ def _recipients(request: EmailRequest, roles: Collection[str]) -> tuple[Checked,
         (RecipientKind.CC, request.cc),
         (RecipientKind.BCC, request.bcc),
     )
-    return tuple(checked(one.email, one.mailbox, kind, roles) for kind, several in given for one in several)
+    return tuple(checked(one.email, one.mailbox, kind, roles, suppressed) for kind, several in given for one in several)
 
 
 def _heading(request: EmailRequest, sender: Mailbox, recipients: Sequence[Checked]) -> Heading:

@@ -12,7 +12,10 @@ from depesche.api.header_lines import readable
 from depesche.schemas.errors import InvalidRequestError
 from depesche.schemas.records import DropReason, JobRecipient, RecipientKind
 from depesche.schemas.roles import is_role
-from depesche.schemas.values import MAX_PATH, Mailbox
+from depesche.schemas.values import MAX_PATH, Address, Mailbox
+
+Suppressed = Callable[[Address], DropReason | None]
+"""Why the suppression list forbids writing to an address; None: it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,9 @@ class Checked:
         )
 
 
-def checked(text: str, parse: Callable[[], Mailbox], kind: RecipientKind, roles: Collection[str]) -> Checked:
+def checked(
+    text: str, parse: Callable[[], Mailbox], kind: RecipientKind, roles: Collection[str], suppressed: Suppressed
+) -> Checked:
     """A recipient, judged.
 
     Args:
@@ -51,13 +56,15 @@ def checked(text: str, parse: Callable[[], Mailbox], kind: RecipientKind, roles:
         parse: gives the mailbox, or raises InvalidRequestError.
         kind: role in the header.
         roles: local parts that get no mail.
+        suppressed: asks the suppression list.
     """
     try:
         mailbox = parse()
         readable(mailbox.name, "name")
     except InvalidRequestError:
         return Checked(_bare(text), kind, None, DropReason.INVALID_ADDRESS)
-    reason = DropReason.FORBIDDEN_RECIPIENT if is_role(mailbox.address.local, roles) else None
+    role = is_role(mailbox.address.local, roles)
+    reason = DropReason.FORBIDDEN_RECIPIENT if role else suppressed(mailbox.address)
     return Checked(str(mailbox.address), kind, mailbox, reason)
 
 

@@ -34,7 +34,7 @@ from depesche.api.rest.models_retarus import (
     Recipient,
 )
 from depesche.api.rest.native import Caller
-from depesche.api.rest.recipients import Checked, checked, shown
+from depesche.api.rest.recipients import Checked, Suppressed, checked, shown
 from depesche.api.rest.retarus_errors import field, limit, not_available, rejection
 from depesche.api.rest.retarus_text import body_text, subject_text
 from depesche.api.rest.senders import require_sender, roles_of
@@ -69,7 +69,9 @@ class _Sender:
     domain: str
 
 
-def prepare_job(request: JobRequest, directory: Directory, caller: Caller, max_size: int) -> PreparedJob:
+def prepare_job(
+    request: JobRequest, directory: Directory, caller: Caller, max_size: int, suppressed: Suppressed
+) -> PreparedJob:
     """The submission that ``request`` asks for.
 
     Args:
@@ -77,6 +79,7 @@ def prepare_job(request: JobRequest, directory: Directory, caller: Caller, max_s
         directory: who may send from where.
         caller: the credential and the source address.
         max_size: octets of the largest message.
+        suppressed: asks the suppression list.
 
     Raises:
         Rejection: in the table's words.
@@ -84,7 +87,7 @@ def prepare_job(request: JobRequest, directory: Directory, caller: Caller, max_s
     """
     _require_available(request)
     sender = _sender(request.mail, directory, caller)
-    blocks = _blocks(request.recipients, roles_of(directory, caller.principal.account))
+    blocks = _blocks(request.recipients, roles_of(directory, caller.principal.account), suppressed)
     subject, body = subject_text(request.subject), _body(request)
     payload = finished(body)
     headings = [_heading(request, number, block, sender, subject) for number, block in enumerate(blocks)]
@@ -173,24 +176,26 @@ def _sender(mail: JobMail, directory: Directory, caller: Caller) -> _Sender:
     return _Sender(envelope, visible, domain)
 
 
-def _blocks(recipients: Sequence[Recipient], roles: Collection[str]) -> tuple[tuple[Checked, ...], ...]:
+def _blocks(
+    recipients: Sequence[Recipient], roles: Collection[str], suppressed: Suppressed
+) -> tuple[tuple[Checked, ...], ...]:
     if sum(len(r.mail.to) + len(r.mail.cc) + len(r.mail.bcc) for r in recipients) > MAX_ADDRESSES:
         raise limit("Count", "recipients.mail")
-    return tuple(_block(recipient, roles) for recipient in recipients)
+    return tuple(_block(recipient, roles, suppressed) for recipient in recipients)
 
 
-def _block(recipient: Recipient, roles: Collection[str]) -> tuple[Checked, ...]:
+def _block(recipient: Recipient, roles: Collection[str], suppressed: Suppressed) -> tuple[Checked, ...]:
     mail = recipient.mail
     given: Sequence[tuple[RecipientKind, Sequence[Email]]] = (
         (RecipientKind.TO, mail.to),
         (RecipientKind.CC, mail.cc),
         (RecipientKind.BCC, mail.bcc),
     )
-    return tuple(_checked(one.email, kind, roles) for kind, several in given for one in several)
+    return tuple(_checked(one.email, kind, roles, suppressed) for kind, several in given for one in several)
 
 
-def _checked(text: str, kind: RecipientKind, roles: Collection[str]) -> Checked:
-    return checked(text, lambda: Mailbox.parse(text), kind, roles)
+def _checked(text: str, kind: RecipientKind, roles: Collection[str], suppressed: Suppressed) -> Checked:
+    return checked(text, lambda: Mailbox.parse(text), kind, roles, suppressed)
 
 
 def _heading(request: JobRequest, number: int, block: Sequence[Checked], sender: _Sender, subject: Text) -> Heading:

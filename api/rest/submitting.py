@@ -8,6 +8,8 @@ from fastapi import Request
 
 from depesche.analytics.log.meters import count, observe
 from depesche.api.rest.deps import tools_of
+from depesche.api.rest.recipients import Suppressed
+from depesche.api.rest.tools import Tools
 from depesche.api.submission import Receipt, Submission
 from depesche.schemas.errors import LogUnavailableError
 
@@ -37,3 +39,9 @@ async def submitted(request: Request, submission: Submission, read_at: float) ->
         count("mail_messages_accepted_total", interface="rest")
         request.app.state.recent.add(submission, receipt)
     return receipt
+
+
+def suppressed_for(tools: Tools, tenant: str) -> Suppressed:
+    """Asks the suppression list for a customer's recipients; a door without a list knows of none."""
+    desk = tools.suppressions
+    return (lambda _: None) if desk is None else (lambda address: desk.refusal(tenant, str(address)))

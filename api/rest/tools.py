@@ -10,6 +10,7 @@ from depesche.analytics.directory.registrar import Registrar
 from depesche.analytics.log.alerts import Ledger
 from depesche.analytics.pace.book import PaceBook
 from depesche.analytics.store.client import StoreClient
+from depesche.analytics.suppressions.desk import SuppressionDesk
 from depesche.api.hallway import Hallway
 from depesche.schemas.settings import Settings
 
@@ -29,6 +30,7 @@ class Tools:
         store: where search looks; nothing: it answers 503.
         pace: the pace in force; nothing: it answers 503.
         alerts: reads what mail.alerts says now; nothing: it answers 503.
+        suppressions: the suppression list; nothing: nobody is suppressed, and it can be neither seen nor changed here.
         probes: what readiness asks besides or instead of ``usual_probes``, by name.
     """
 
@@ -39,4 +41,5 @@ class Tools:
     store: StoreClient | None = None
     pace: PaceBook | None = None
     alerts: Callable[[], Awaitable[Ledger]] | None = None
+    suppressions: SuppressionDesk | None = None
     probes: Mapping[str, Probe] = field(default_factory=dict)

@@ -10,6 +10,8 @@ from depesche.schemas.identity import event_id
 from depesche.schemas.records import (
     AttemptDetail,
     CancelledDetail,
+    DroppedDetail,
+    DropReason,
     EventType,
     FailedDetail,
     MailEvent,
@@ -39,6 +41,7 @@ class Finding:
         millis: how long it took.
         recipient: envelope recipient, None where it can no longer be read.
         tls_policy: what was asked of TLS and by whom; empty: what the unit asks.
+        note: what a check of ours found, instead of an attempt.
     """
 
     step: str
@@ -54,11 +57,27 @@ class Finding:
     millis: int = 0
     recipient: str | None = None
     tls_policy: str = ""
+    note: str = ""
 
     @property
     def answered(self) -> Answered:
         """The part of it that decides."""
         return Answered(self.step, self.code, self.enhanced, self.text, self.host, self.tls, self.ambiguous)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropping:
+    """Why a unit is not sent after all.
+
+    Attributes:
+        reason: as the log tells it.
+        finding: when and why, for support staff; personal.
+        cause_id: the event that led to it; None where it is not the customer's own.
+    """
+
+    reason: DropReason
+    finding: str
+    cause_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,17 +156,26 @@ class Scribe:
         """The final event of a unit that an operator's order dropped."""
         return self._event(unit, EventType.CANCELLED, detail, Finding("", recipient=recipient), now)
 
+    def dropped(self, unit: MailUnit, dropping: Dropping, recipient: str | None, now: int) -> MailEvent:
+        """The final event of a unit that is not sent after all."""
+        finding = Finding("", recipient=recipient, note=dropping.finding)
+        event = self._event(unit, EventType.DROPPED, DroppedDetail(reason=dropping.reason), finding, now)
+        return replace(event, cause_id=dropping.cause_id)
+
     def _event(
         self,
         unit: MailUnit,
         kind: EventType,
-        detail: AttemptDetail | CancelledDetail | FailedDetail,
+        detail: AttemptDetail | CancelledDetail | DroppedDetail | FailedDetail,
         finding: Finding,
         now: int,
     ) -> MailEvent:
         id_ = event_id(unit.unit_id, kind.value, unit.attempt)
         personal = Personal(
-            recipient=finding.recipient, reply_text=finding.text or None, transcript=finding.transcript or None
+            recipient=finding.recipient,
+            reply_text=finding.text or None,
+            transcript=finding.transcript or None,
+            finding=finding.note or None,
         )
         key_id, sealed = self.seal(unit.tenant, id_, personal)
         return MailEvent(
@@ -165,6 +193,7 @@ class Scribe:
             provider=unit.provider,
             sender_domain=unit.sender_domain,
             recipient_domain=unit.recipient_domain,
+            person_key=unit.person_key,
             key_id=key_id,
             sealed_personal=sealed,
             detail=detail,

@@ -45,11 +45,13 @@ class Drop:
 
     Attributes:
         reason: why, as the log tells it.
-        explanation: one sentence for support staff, without personal data.
+        explanation: one sentence for support staff; it is told as a personal field.
+        cause_id: the event that led to it, if one did.
     """
 
     reason: DropReason
     explanation: str
+    cause_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from depesche.streams.stages.hand import Hand
 from depesche.streams.stages.lane import Lane
 from depesche.streams.stages.pulse import Pulse
 from depesche.streams.stages.recorder import Recorder
+from depesche.streams.stages.suppression_check import SuppressionCheck
 from depesche.streams.stages.tls_sessions import TLSTally
 from depesche.streams.wire.smtp import Answer, SMTPConnection
 from depesche.streams.wire.smtp_encode import Envelope, UnsendableError, content
@@ -46,6 +47,7 @@ class Gear:
         hand: what the operator has ordered.
         end: ends the process with a fault that is nobody's mail's.
         sessions: counts how connections ended with regard to TLS.
+        check: who must not be written to.
     """
 
     settings: DeliverSettings
@@ -58,6 +60,7 @@ class Gear:
     hand: Hand
     end: Callable[[Exception], None]
     sessions: TLSTally
+    check: SuppressionCheck
 
 
 class Base(Protocol):

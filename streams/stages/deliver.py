@@ -41,6 +41,7 @@ from depesche.streams.stages.errand import Errand
 from depesche.streams.stages.hand import Hand
 from depesche.streams.stages.pulse import Pulse
 from depesche.streams.stages.recorder import Recorder, outcome_partitions, place
+from depesche.streams.stages.suppression_check import SuppressionCheck, SuppressionTools
 from depesche.streams.stages.tls_sessions import TLSTally
 from depesche.streams.stages.trail import header, written_since
 from depesche.streams.wire.destinations import Destinations, destinations
@@ -201,21 +202,18 @@ class DeliverStage(Stage):
 
     def _send_off(self, errand: Errand) -> None:
         unit, now = errand.unit, self._clock()
-        if self._gear.hand.meets(errand):
+        if self._gear.check.unfit(errand) or self._gear.hand.meets(errand):
             return
         if now >= unit.expires_at:
-            finding = Finding("", 0, "4.4.7", "", recipient=errand.recipient)
-            self._gear.recorder.settle(errand, finding)
+            self._gear.recorder.expire(errand, "")
         elif unit.due_at > now + _EARLY_MS:
             self._gear.recorder.park(errand, until(unit.due_at, now, self._settings.deliver.time_scale), "scheduled")
-        else:
+        elif not self._gear.check.meets(errand):
             hosts = self._where.known_hosts(unit.recipient_domain)
             if hosts is not None:
                 self._admit(errand, hosts)
             else:
                 self._resolve(errand)
-
-    # Hosts.
 
     def _resolve(self, errand: Errand) -> None:
         domain = errand.unit.recipient_domain
@@ -318,6 +316,7 @@ class DeliverStage(Stage):
         for task in self._tasks:
             task.cancel()
         self._gear.hand.stop()
+        self._gear.check.stop()
         await self._dispatch.stop()
         await self._gear.sessions.flush()
 
@@ -335,6 +334,7 @@ class Deliver:
         member: str,
         resolver: Resolver | None = None,
         controls: ControlBook | None = None,
+        suppression: SuppressionTools | None = None,
     ) -> None:
         """Prepare to run.
 
@@ -345,6 +345,7 @@ class Deliver:
             member: name that this worker keeps over restarts; no other live worker has it.
             resolver: finds hosts; default: one of its own.
             controls: the operator's orders; default: none are ever given.
+            suppression: who must not be written to; default: nobody.
         """
         self._settings = settings
         self._keyring = keyring
@@ -352,6 +353,7 @@ class Deliver:
         self._member = member
         self._resolver = resolver
         self._controls = controls or ControlBook(settings)
+        self._suppression = suppression
 
     async def run(self, ready: Callable[[], None]) -> None:
         """See ``Service``. Raises what made it impossible to go on."""
@@ -367,9 +369,8 @@ class Deliver:
         try:
             limits = Limits(in_flight=settings.deliver.in_flight, span=_SPAN, drain_seconds=_DRAIN_SECONDS)
             runner = Runner(settings, stage, producer, self._member, limits)
-            stage.equip(
-                await self._gear(marks_producer, producer, runner.end), lambda: dict(runner.assignment.committed)
-            )
+            gear = await self._gear(marks_producer, producer, runner.end)
+            stage.equip(gear, lambda: dict(runner.assignment.committed))
             await runner.run(ready)
         finally:
             await stage.stop()
@@ -389,9 +390,10 @@ class Deliver:
         scribe = Scribe(deliver, worker, self._seal)
         recorder = Recorder(settings, marks, producer, scribe, await outcome_partitions(settings))
         sessions = TLSTally(settings, producer, worker)
-        way_out = connections(settings, sessions)
+        ways = connections(settings, sessions)
         hand = Hand(self._controls, recorder, end, deliver.time_scale)
-        return Gear(deliver, way_out, self._archive, ContentBudget(), marks, recorder, Pulse(), hand, end, sessions)
+        check = SuppressionCheck(self._suppression, recorder, end, worker)
+        return Gear(deliver, ways, self._archive, ContentBudget(), marks, recorder, Pulse(), hand, end, sessions, check)
 
     def _seal(self, tenant: str, event_id: str, personal: Personal) -> tuple[str, bytes]:
         key = self._keyring.today(tenant)

@@ -22,6 +22,7 @@ from depesche.analytics.directory.directory import Directory
 from depesche.analytics.directory.things import OwnedDomain, SigningKey
 from depesche.analytics.log.client import full_name, producer
 from depesche.analytics.log.topics import partition_counts
+from depesche.analytics.suppressions.standing import SUPPRESSION_REASONS
 from depesche.schemas import cloudevents
 from depesche.schemas.codec import decode, encode
 from depesche.schemas.crashpoints import crashpoint
@@ -50,6 +51,7 @@ from depesche.streams.stages.budget import Budget
 from depesche.streams.stages.hand import CANCEL, ORDER
 from depesche.streams.stages.prepared import JobOpened, UnitStory
 from depesche.streams.stages.routing import Routing
+from depesche.streams.stages.suppression_check import SUPPRESSED, SuppressionTools
 from depesche.streams.wire.dns import Resolver
 from depesche.streams.wire.scanning import Finding, Scanner, Scanners
 
@@ -74,6 +76,7 @@ class Gear:
         out: a started producer for events and units.
         routing: finds the provider of a domain.
         controls: the operator's orders; what is to be dropped is neither scanned nor signed.
+        suppression: who must not be written to; None: nobody.
     """
 
     keyring: Keyring
@@ -83,6 +86,7 @@ class Gear:
     out: AIOKafkaProducer
     routing: Routing
     controls: ControlBook
+    suppression: SuppressionTools | None = None
 
 
 class Preparation(Stage):
@@ -100,6 +104,7 @@ class Preparation(Stage):
         self._producer = gear.out
         self._routing = gear.routing
         self._controls = gear.controls
+        self._suppression = gear.suppression
         self._worker = worker
         self._clock = clock
         self._budget = Budget(HELD_BYTES)
@@ -141,9 +146,11 @@ class Preparation(Stage):
         live = [story for story in stories if isinstance(story.verdict, Address)]
         for story in stories:
             if isinstance(story.verdict, Drop):
-                said.append(await self._say(story.dropped(story.verdict, self._clock())))
+                drop = await self._with_cause(story, story.verdict)
+                said.append(await self._say(story.dropped(drop, self._clock())))
         if domain is not None:
             live = await self._without_dropped(live, domain.value, said)
+            live = await self._without_suppressed(live, domain.value, said)
         fault = await self._sent_out(opened, domain, live, said) if live and domain else None
         for sent in said:
             await sent
@@ -168,6 +175,32 @@ class Preparation(Stage):
                 marks = [(CANCEL, order.control.control_id.encode()), (ORDER, b"%d" % order.offset)]
                 said.append(await self._send(story.unit(NOTHING, sender), marks))
         return rest
+
+    async def _without_suppressed(
+        self, live: list[UnitStory], sender: SenderDomain, said: list[Sent]
+    ) -> list[UnitStory]:
+        """Pass on, unsigned and unscanned, what is suppressed, for the same reason as in ``_without_dropped``; gives the rest."""
+        rest: list[UnitStory] = []
+        for story in live:
+            entry = self._suppression.book.blocking(*story.named) if self._suppression is not None else None
+            if entry is None:
+                rest.append(story)
+            else:
+                said.append(await self._send(story.unit(NOTHING, sender), [(SUPPRESSED, encode(entry))]))
+        return rest
+
+    async def _with_cause(self, story: UnitStory, drop: Drop) -> Drop:
+        """With what the suppression list knows about it, if a door refused the recipient because of the list."""
+        if self._suppression is None or drop.reason not in SUPPRESSION_REASONS:
+            return drop
+        tenant, key, person = story.named
+        book = self._suppression.book
+        entry = book.blocking(tenant, key, person) or book.entry(tenant, key)
+        if entry is None:
+            return drop
+        await self._suppression.requests.blocked(entry, story.unit_id, self._clock(), self._worker)
+        told = self._suppression.dropping(entry, tenant)
+        return Drop(drop.reason, told.finding, told.cause_id)
 
     async def _sent_out(
         self, opened: JobOpened, domain: OwnedDomain | None, live: list[UnitStory], said: list[Sent]
@@ -214,7 +247,8 @@ class Preparation(Stage):
     def _opened(self, job: Job) -> JobOpened:
         sealed = self._keyring.key(job.key_id).open(job.sealed_envelope, b"job|" + job.job_id.encode())
         secret = self._directory.recipient_secret(job.tenant)
-        return JobOpened(job, decode(JobEnvelope, sealed), self._keyring.today(job.tenant), secret, self._worker)
+        opened = JobOpened(job, decode(JobEnvelope, sealed), self._keyring.today(job.tenant), secret, self._worker)
+        return opened if self._suppression is None else replace(opened, person=self._suppression.book.person)
 
     def _screened(self, opened: JobOpened, domain: OwnedDomain | None) -> list[Address | Drop]:
         job = opened.job
@@ -278,6 +312,7 @@ class Prepare:
         member: str,
         resolver: Resolver,
         controls: ControlBook | None = None,
+        suppression: SuppressionTools | None = None,
     ) -> None:
         self._settings = settings
         self._keyring = keyring
@@ -286,6 +321,7 @@ class Prepare:
         self._member = member
         self._resolver = resolver
         self._controls = controls or ControlBook(settings)
+        self._suppression = suppression
 
     async def run(self, ready: Callable[[], None]) -> None:
         """See ``schemas.service.Service``."""
@@ -294,7 +330,16 @@ class Prepare:
         await out.start()
         try:
             scanners, routing = Scanners(engines), Routing(self._resolver)
-            gear = Gear(self._keyring, self._archive, self._directory, scanners, out, routing, self._controls)
+            gear = Gear(
+                self._keyring,
+                self._archive,
+                self._directory,
+                scanners,
+                out,
+                routing,
+                self._controls,
+                self._suppression,
+            )
             stage = Preparation(self._settings, gear, f"prepare-{self._member}")
             await stage.start()
             await Runner(self._settings, stage, out, self._member, Limits(in_flight=IN_FLIGHT)).run(ready)

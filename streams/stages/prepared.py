@@ -5,8 +5,8 @@ Everything here is deterministic in its ids, so that a job that is prepared twic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from depesche.analytics.archive.keyring import DataKey
 from depesche.analytics.controls.orders import Traits
@@ -55,6 +55,7 @@ class JobOpened:
         secret: the tenant's secret behind the recipient keys.
         worker: who says so.
         providers: mailbox provider of each recipient domain; one that is missing is its own.
+        person: names a person for all customers by an address; gives None where suppression is per customer.
     """
 
     job: Job
@@ -63,6 +64,7 @@ class JobOpened:
     secret: bytes
     worker: str
     providers: Mapping[str, str] = field(default_factory=dict)
+    person: Callable[[str], str | None] = lambda _: None
 
 
 class UnitStory:
@@ -75,9 +77,15 @@ class UnitStory:
         self.unit_id = unit_id(opened.job.job_id, number)
         self.verdict = verdict
         self.recipient_key = recipient_key(opened.secret, self.recipient.address)
+        self.person_key = opened.person(self.recipient.address)
         self._opened = opened
         self.domain = verdict.domain if isinstance(verdict, Address) else ""
         self.provider = opened.providers.get(self.domain, self.domain)
+
+    @property
+    def named(self) -> tuple[str, str, str | None]:
+        """How the suppression list names the recipient: customer number, key, and key of the person."""
+        return self._opened.job.tenant, self.recipient_key, self.person_key
 
     def traits(self, sender: SenderDomain) -> Traits:
         """What an operator's order can be about."""
@@ -113,7 +121,8 @@ class UnitStory:
     def dropped(self, drop: Drop, now: int, engine: str | None = None) -> MailEvent:
         """It will not be sent."""
         finding = Personal(finding=drop.explanation)
-        return self._event(EventType.DROPPED, now, DroppedDetail(reason=drop.reason, engine=engine), finding)
+        event = self._event(EventType.DROPPED, now, DroppedDetail(reason=drop.reason, engine=engine), finding)
+        return replace(event, cause_id=drop.cause_id)
 
     def scanned(self, engines: tuple[str, ...], millis: int, now: int) -> MailEvent:
         """All engines passed it."""
@@ -161,6 +170,7 @@ class UnitStory:
             smtputf8=job.smtputf8 or self.verdict.needs_smtputf8,
             campaign_id=job.campaign_id,
             tls=sender.tls,
+            person_key=self.person_key,
             traceparent=job.traceparent,
             key_id=key.id,
             sealed_envelope=key.seal(encode(envelope), b"unit|" + self.unit_id.encode()),
@@ -184,6 +194,7 @@ class UnitStory:
             provider=self.provider,
             sender_domain=job.sender_domain,
             recipient_domain=self.domain,
+            person_key=self.person_key,
             key_id=key.id if personal else "",
             sealed_personal=key.seal(encode(personal), b"event|" + id_.encode()) if personal else b"",
             detail=detail,

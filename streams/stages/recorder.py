@@ -30,8 +30,8 @@ from depesche.schemas.records import AttemptPhase, CancelledDetail, EventType, M
 from depesche.schemas.reply_classes import ReplyClass
 from depesche.schemas.service import Clock, now_ms
 from depesche.schemas.settings import Settings
-from depesche.schemas.topics import ATTEMPTS, NOW, OUTBOUND, OUTCOMES, RETRY, partition_of
-from depesche.streams.mail.attempt import Conclusion, Finding, Scribe, next_form, rerouted_form
+from depesche.schemas.topics import ATTEMPTS, EVENTS, NOW, OUTBOUND, OUTCOME_TYPES, OUTCOMES, RETRY, partition_of
+from depesche.streams.mail.attempt import Conclusion, Dropping, Finding, Scribe, next_form, rerouted_form
 from depesche.streams.mail.ladder import NextTry
 from depesche.streams.mail.route import with_pool
 from depesche.streams.runner.stage import Flight
@@ -77,7 +77,7 @@ class Recorder:
             log: takes the marks.
             producer: a started producer for events and units.
             scribe: writes the conclusions.
-            partitions: partitions of mail.outcomes.
+            partitions: partitions of mail.outcomes, and of mail.events.
             clock: the time in milliseconds.
         """
         self.on_end: Ended = lambda errand, phase: None
@@ -110,6 +110,11 @@ class Recorder:
     def cancel(self, errand: Errand, detail: CancelledDetail) -> None:
         """A unit ends as cancelled, by the order that ``detail`` names."""
         event = self._scribe.cancelled(errand.unit, detail, errand.recipient, self._clock())
+        self._write_down(errand, AttemptPhase.FINISHED, Conclusion(event))
+
+    def drop(self, errand: Errand, dropping: Dropping) -> None:
+        """A unit ends as dropped, because its recipient is not to be written to."""
+        event = self._scribe.dropped(errand.unit, dropping, errand.recipient, self._clock())
         self._write_down(errand, AttemptPhase.FINISHED, Conclusion(event))
 
     def expire(self, errand: Errand, reason: str) -> None:
@@ -240,9 +245,10 @@ class Recorder:
         event, unit = telling.event, telling.next_unit
         futures: list[asyncio.Future[Any]] = []
         if event is not None:
+            topic = OUTCOMES if event.type.value in OUTCOME_TYPES else EVENTS
             futures.append(
                 await self._producer.send(
-                    full_name(self._kafka, OUTCOMES.name),
+                    full_name(self._kafka, topic.name),
                     telling.event_bytes,
                     key=event.recipient_key.encode(),
                     partition=partition_of(event.recipient_key, self._partitions),

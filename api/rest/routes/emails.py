@@ -27,7 +27,7 @@ from depesche.api.rest.operations import Operation, add_operations
 from depesche.api.rest.problems import MalformedRequestError, UnsupportedMediaTypeError, json_response
 from depesche.api.rest.reading import ASKING, Reader, scope_of, store_of
 from depesche.api.rest.recent import Recent
-from depesche.api.rest.submitting import submitted
+from depesche.api.rest.submitting import submitted, suppressed_for
 from depesche.api.rest.tools import Tools
 from depesche.api.submission import Receipt
 from depesche.schemas.errors import (
@@ -181,7 +181,8 @@ async def events(request: Request, principal: Reader, id_: EmailId) -> Response:
 
 def _prepared(tools: Tools, caller: Caller, key: str | None, content: object) -> Prepared:
     request = validated(EmailRequest, content)
-    prepared = prepare(request, tools.directory, caller, tools.settings.smtp.max_size)
+    suppressed = suppressed_for(tools, caller.principal.tenant)
+    prepared = prepare(request, tools.directory, caller, tools.settings.smtp.max_size, suppressed)
     if key is None:
         return prepared
     keyed = replace(prepared.submission, idempotency_key=key, fingerprint=fingerprint("sendEmail", content))

@@ -20,7 +20,7 @@ from depesche.api.rest.openapi import Examples, body_of
 from depesche.api.rest.problems import json_response
 from depesche.api.rest.retarus import PreparedJob, answer, prepare_job
 from depesche.api.rest.retarus_errors import Rejection, of_error, of_validation, rejected
-from depesche.api.rest.submitting import submitted
+from depesche.api.rest.submitting import submitted, suppressed_for
 from depesche.api.rest.tools import Tools
 from depesche.schemas.errors import DepescheError
 
@@ -134,7 +134,8 @@ def _prepared(tools: Tools, caller: Caller, key: str | None, content: object) ->
         request = JobRequest.model_validate(content)
     except pydantic.ValidationError as fault:
         raise of_validation(fault) from None
-    prepared = prepare_job(request, tools.directory, caller, tools.settings.smtp.max_size)
+    suppressed = suppressed_for(tools, caller.principal.tenant)
+    prepared = prepare_job(request, tools.directory, caller, tools.settings.smtp.max_size, suppressed)
     if key is None:
         return prepared
     keyed = replace(prepared.submission, idempotency_key=key, fingerprint=fingerprint("sendJob", content))

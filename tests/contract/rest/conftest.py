@@ -22,6 +22,10 @@ from depesche.analytics.log.alerts import Ledger
 from depesche.analytics.pace.book import PaceBook
 from depesche.analytics.store import migrate
 from depesche.analytics.store.client import StoreClient
+from depesche.analytics.suppressions.book import SuppressionBook
+from depesche.analytics.suppressions.desk import SuppressionDesk
+from depesche.analytics.suppressions.requests import Requests
+from depesche.analytics.suppressions.view import Change, View
 from depesche.api.hallway import Hallway
 from depesche.api.idempotency import IdempotencyIndex
 from depesche.api.rest.app import build_app
@@ -36,9 +40,13 @@ from depesche.schemas.records import (
     JobEnvelope,
     SenderDomain,
     Status,
+    SuppressionRequest,
 )
+from depesche.schemas.service import now_ms
 from depesche.schemas.settings import Settings
-from depesche.schemas.topics import DIRECTORY
+from depesche.schemas.topics import DIRECTORY, SUPPRESSION_REQUESTS
+from depesche.streams.mail.suppression import after_request
+from depesche.streams.mail.suppression_facts import Policy
 
 from ..conftest import EngineProcess  # noqa: TID252  (the tests are no package)
 
@@ -60,6 +68,7 @@ class MemoryLog:
 
     records: list[tuple[str, bytes, bytes | None]] = field(default_factory=list)
     directory: Directory | None = None
+    suppressions: SuppressionBook | None = None
     client: Any = None
 
     async def partitions_for(self, topic: str) -> set[int]:
@@ -71,9 +80,19 @@ class MemoryLog:
         if topic.endswith(DIRECTORY.name) and self.directory is not None:
             self.directory._take(SimpleNamespace(key=key, value=value, offset=offset))  # type: ignore[arg-type]
             self.directory._next = offset + 1
+        if topic.endswith(SUPPRESSION_REQUESTS.name) and self.suppressions is not None and value is not None:
+            self._fold(self.suppressions, decode(SuppressionRequest, value), offset)
         sent = asyncio.get_running_loop().create_future()
-        sent.set_result(SimpleNamespace(offset=offset))
+        sent.set_result(SimpleNamespace(offset=offset, partition=0))
         return sent
+
+    @staticmethod
+    def _fold(book: SuppressionBook, request: SuppressionRequest, offset: int) -> None:
+        """What the agents do, at once."""
+        held = book.entry(request.tenant, request.recipient_key)
+        state = after_request(held, request, Policy.of(Settings().suppression), 0, offset)
+        if state is not None:
+            book.view.take([Change(state.recipient_key, encode(state), state)], {0: 0}, now_ms())
 
 
 @dataclass
@@ -156,7 +175,13 @@ async def a_world(directory: Path, settings: Settings | None = None, store: Stor
     api_key = await registrar.add_key(account, "api", CredentialUse.API_KEY, "test")
     login = await registrar.add_key(account, "login", CredentialUse.LOGIN, "test")
     operator = await registrar.add_key("", "operator", CredentialUse.OPERATOR, "test", tenant="*")
-    tools = Tools(settings, hallway, book, registrar, store, PaceBook(settings), _no_alerts)
+    suppressions = SuppressionBook(settings, keyring, directory / "suppressions")
+    suppressions._view = View.open(directory / "suppressions", "memory", now_ms(), {})
+    log.suppressions = suppressions
+    requests = Requests(settings, log)  # type: ignore[arg-type]
+    requests._partitions = 1
+    desk = SuppressionDesk(suppressions, requests, book, keyring)
+    tools = Tools(settings, hallway, book, registrar, store, PaceBook(settings), _no_alerts, desk)
     app = build_app(tools)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app, client=("127.0.0.1", 50000)), base_url=ROOT)
     return World(
