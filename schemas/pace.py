@@ -22,6 +22,17 @@ class Pace:
     suspended_until: int = 0
     reason: str = ""
 
+    def part(self, shards: int) -> Pace:
+        """What one of ``shards`` equal parts of a route may do; at least one connection, or nothing would ever be sent.
+
+        A suspension is everybody's.
+        """
+        if shards == 1 or (self.per_minute is None and self.connections is None):
+            return self
+        rate = None if self.per_minute is None else self.per_minute / shards
+        connections = None if self.connections is None else max(1, self.connections // shards)
+        return Pace(rate, connections, self.suspended_until, self.reason)
+
 
 UNLIMITED = Pace()
 

@@ -1,7 +1,7 @@
 """The pace in force, followed in memory: what couriers ask before each attempt.
 
 What is decided holds for all couriers together. A route (pool, provider, shard) is owned by one courier, and whoever asks takes
-an equal part of rate and connections for each of the provider's shards, so no courier need know of another.
+an equal part of rate and connections for each of the provider's shards (``Pace.part``), so no courier need know of another.
 """
 
 from __future__ import annotations

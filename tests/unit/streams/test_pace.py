@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from depesche.schemas.pace import UNLIMITED, Pace
 from depesche.schemas.records import PaceAction, PaceEffect, PaceSignal, PaceState
 from depesche.streams.mail.pace import MOST_CAUSES, Law, replayed
 from depesche.streams.mail.pace_standing import Standing
@@ -267,3 +268,12 @@ def test_couriers_that_are_late_do_not_bring_the_rate_down_twice() -> None:
     world = World(RateLimit(100), demand=3000)
     world.run(2)
     assert world.actions().count(PaceAction.LOWERED) == 1
+
+
+def test_the_shards_of_a_route_share_its_pace() -> None:
+    pace = Pace(per_minute=90.0, connections=5, suspended_until=7, reason="rate_limited")
+    part = pace.part(3)
+    assert (part.per_minute, part.connections, part.suspended_until, part.reason) == (30.0, 1, 7, "rate_limited")
+    assert pace.part(8).connections == 1
+    assert pace.part(1) is pace
+    assert UNLIMITED.part(4) is UNLIMITED
