@@ -118,7 +118,7 @@ def _sentence(story: Story, in_german: bool) -> str:
     if meaning is None:
         return story.unit.status
     sentence = meaning.german if in_german else meaning.english
-    words = f"{story.unit.code or story.unit.enhanced_code} {story.unit.reply_text}".strip()
+    words = " ".join(f"{story.unit.code or story.unit.enhanced_code} {story.unit.reply_text}".split())
     return sentence + (f" ({words})" if story.unit.reply_text else "")
 
 
@@ -158,7 +158,8 @@ def _answer(event: Event) -> str:
     # A reply's text begins with its enhanced code, where the far side gave one.
     known = "" if event.reply_text.startswith(event.enhanced_code) else f"{event.enhanced_code} "
     if event.code or event.detail.get("source"):
-        return f"{event.code or ''} {known}{event.reply_text}".strip()
+        # A report quotes its answer in several lines.
+        return " ".join(f"{event.code or ''} {known}{event.reply_text}".split())
     return f"at {event.step}: {event.reply_text or event.reply_class or 'no answer'}" if event.step else ""
 
 

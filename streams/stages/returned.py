@@ -7,10 +7,12 @@ what has ended and is no second end.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from depesche.analytics.archive.keyring import DataKey
 from depesche.analytics.units.lookup import KnownUnit
 from depesche.schemas.codec import encode
-from depesche.schemas.identity import event_id
+from depesche.schemas.identity import event_id, person_key
 from depesche.schemas.records import MailEvent, Personal, ReturnedDetail, ReturnedMail
 from depesche.schemas.vocabulary import ANNOTATIONS_FROM
 from depesche.streams.mail.classify import default_rules
@@ -24,7 +26,22 @@ def id_of(unit_id: str, fact: Fact) -> str:
     return event_id(unit_id, fact.type.value, 0, f"returned/{fact.report.verdict.reply_class.value}")
 
 
-def event_of(unit: KnownUnit, fact: Fact, mail: ReturnedMail, place: str, key: DataKey, worker: str) -> MailEvent:
+@dataclass(frozen=True, slots=True)
+class Pen:
+    """How an event is written.
+
+    Attributes:
+        key: seals what is personal; today's key of the unit's tenant.
+        pepper: behind the keys of persons; empty where suppression is per customer.
+        worker: who says so.
+    """
+
+    key: DataKey
+    pepper: bytes
+    worker: str
+
+
+def event_of(unit: KnownUnit, fact: Fact, mail: ReturnedMail, place: str, pen: Pen) -> MailEvent:
     """The event.
 
     Args:
@@ -32,8 +49,7 @@ def event_of(unit: KnownUnit, fact: Fact, mail: ReturnedMail, place: str, key: D
         fact: what happened.
         mail: the returned mail that says so.
         place: where its record stands, as topic/partition/offset.
-        key: seals what is personal; today's key of the unit's tenant.
-        worker: who says so.
+        pen: seals and signs.
     """
     id_ = id_of(unit.unit_id, fact)
     words = fact.report.reply.text[:MAX_WORDS] or None
@@ -50,12 +66,13 @@ def event_of(unit: KnownUnit, fact: Fact, mail: ReturnedMail, place: str, key: D
         sequence=max(ANNOTATIONS_FROM, unit.last_sequence + 1),
         attempt=unit.last_attempt,
         cause_id=unit.final_event or None,
-        worker=worker,
+        worker=pen.worker,
         provider=unit.provider,
         sender_domain=unit.sender_domain,
         recipient_domain=unit.recipient_domain,
-        key_id=key.id,
-        sealed_personal=key.seal(encode(personal), b"event|" + id_.encode()),
+        person_key=person_key(pen.pepper, unit.recipient) if pen.pepper and unit.recipient else None,
+        key_id=pen.key.id,
+        sealed_personal=pen.key.seal(encode(personal), b"event|" + id_.encode()),
         detail=_detail(fact, mail, place),
     )
 

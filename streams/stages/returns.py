@@ -41,7 +41,7 @@ from depesche.streams.mail.returns.meaning import Fact, Reading, fact_of, read_r
 from depesche.streams.runner.guard import guarded_await
 from depesche.streams.runner.runner import Limits, Runner
 from depesche.streams.runner.stage import Flight, Stage
-from depesche.streams.stages.returned import event_of, id_of
+from depesche.streams.stages.returned import Pen, event_of, id_of
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +83,7 @@ class Returning(Stage):
         self._settings = settings
         self._gear = gear
         self._keys = return_keys(gear.keyring)
+        self._pepper = gear.keyring.pepper("person") if settings.suppression.scope == "global" else b""
         self._worker = worker
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
@@ -165,7 +166,8 @@ class Returning(Stage):
             self._said.pop(id_, None)
 
     async def _say(self, unit: KnownUnit, fact: Fact, mail: ReturnedMail, place: str) -> None:
-        event = event_of(unit, fact, mail, place, self._gear.keyring.today(unit.tenant), self._worker)
+        pen = Pen(self._gear.keyring.today(unit.tenant), self._pepper, self._worker)
+        event = event_of(unit, fact, mail, place, pen)
         await self._gear.out.send_and_wait(
             full_name(self._settings.kafka, OUTCOMES.name),
             encode(event),

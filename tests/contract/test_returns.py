@@ -46,6 +46,7 @@ from .story import Mail
 from .test_sink import World, world_of
 
 DOMAIN = "returns.test"
+KEEPER = Path(__file__).with_name("keeper_worker.py")
 WORKER = Path(__file__).with_name("returns_worker.py")
 _numbers = itertools.count()
 
@@ -321,6 +322,33 @@ async def test_a_report_about_a_mail_that_nobody_knows_is_buried_and_holds_up_no
         assert (letter.stage, letter.cause, letter.unit_id) == ("returns", "not_found", unknown.unit_id)
 
 
+def settings_file(desk: Desk, folder: Path) -> Path:
+    plain = json.loads(desk.settings.model_dump_json())
+    plain["clickhouse"]["password"] = desk.settings.clickhouse.password.get_secret_value()
+    plain["kafka"]["sasl_password"] = ""
+    file = folder / "settings.json"
+    file.write_text(json.dumps(plain))
+    return file
+
+
+@pytest.mark.parametrize("crashpoint", ["R1:5", "R2", "R2:12", None])
+async def test_a_yes_of_the_door_is_kept_wherever_it_dies(desk: Desk, tmp_path: Path, crashpoint: str | None) -> None:
+    environment = {**os.environ, **({"DEPESCHE_CRASHPOINT": crashpoint} if crashpoint else {})}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(KEEPER), str(settings_file(desk, tmp_path)), "20"),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == (-signal.SIGKILL if crashpoint else 0)
+    kept = {decode_returned(record.value).returned_id: record for record in await desk.records(RETURNS)}
+    assert set(said.decode().split()) <= set(kept)
+    assert len(kept) == 20 or crashpoint
+    for record in kept.values():
+        [ref] = decode_returned(record.value).content
+        assert desk.archive.get(ref).startswith(b"Subject: ")
+
+
 @contextlib.asynccontextmanager
 async def worker(file: Path, crashpoint: str | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
     """The stage in a process of its own."""
@@ -340,11 +368,7 @@ async def worker(file: Path, crashpoint: str | None = None) -> AsyncIterator[asy
 
 @pytest.mark.parametrize("crashpoint", ["R3", "R4", "R3:7", "R4:5"])
 async def test_killed_at_any_point_each_report_counts_once(desk: Desk, tmp_path: Path, crashpoint: str) -> None:
-    file = tmp_path / "settings.json"
-    plain = json.loads(desk.settings.model_dump_json())
-    plain["clickhouse"]["password"] = desk.settings.clickhouse.password.get_secret_value()
-    plain["kafka"]["sasl_password"] = ""
-    file.write_text(json.dumps(plain))
+    file = settings_file(desk, tmp_path)
     mails = await desk.sent(10)
     async with desk.world.sink():
         for mail in mails:

@@ -14,10 +14,14 @@ from typing import Any
 
 import pytest
 
+from depesche.schemas.identity import new_job_id
+from depesche.schemas.records import EventType
+from depesche.schemas.return_key import HEADER, Purpose, ReturnKeys
 from depesche.streams.mail.arf import read_arf
 from depesche.streams.mail.bounce import read
 from depesche.streams.mail.dsn import read_dsn
 from depesche.streams.mail.letter import read_letter, split_mails
+from depesche.streams.mail.returns.meaning import fact_of, read_returned
 from depesche.streams.mail.returns.report import Report
 
 CORPUS = Path(__file__).parents[2].parent / "shared" / "corpus"
@@ -108,3 +112,32 @@ def test_feedback_reports_give_every_field() -> None:
                 continue
             found = {"extra": extra, "arrival": arrival}.get(name) or getattr(feedback, name)
             assert (list(found) if isinstance(found, tuple) else found) == wanted, (row["file"], name)
+
+
+KEYS = ReturnKeys({"1": b"k" * 32})
+JOB = new_job_id()
+
+
+def fact(mail: bytes, recipient: str) -> tuple[str, EventType | None]:
+    """The one unit that a mail of the corpus is about, and what it means for it."""
+    reading = read_returned(mail, (recipient,), KEYS)
+    [unit] = reading.units
+    found = fact_of(reading, unit.purpose, "")
+    return unit.unit_id, found.type if found else None
+
+
+def test_at_a_return_path_a_delivery_report_is_a_bounce_if_it_says_that_it_failed() -> None:
+    address = f"{KEYS.token(Purpose.BOUNCE, JOB, 0)}@returns.example"
+    for row in expectations("dsn"):
+        failed = any(recipient["action"] == "failed" for recipient in row["recipients"])
+        found = fact((CORPUS / "dsn" / row["file"]).read_bytes(), address)
+        assert found == (f"{JOB}.0", EventType.BOUNCED if failed else None), row["file"]
+
+
+def test_a_feedback_report_about_a_mail_with_our_key_is_a_complaint() -> None:
+    line = f"{HEADER}: {KEYS.token(Purpose.HEADER, JOB, 0)}\n".encode()
+    for row in expectations("arf"):
+        # Into the header of the copy, which is the last one in the mail.
+        before, subject, after = (CORPUS / "arf" / row["file"]).read_bytes().rpartition(b"Subject:")
+        found = fact(before + line + subject + after, "fbl@returns.example")
+        assert found == (f"{JOB}.0", EventType.COMPLAINED), row["file"]

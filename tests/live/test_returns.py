@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
+import shutil
 import smtplib
 import subprocess
+import tempfile
 import time
 from email import message_from_bytes
 from pathlib import Path
@@ -13,6 +17,8 @@ from typing import Any
 import pytest
 
 from depesche.infra.local import sandbox
+from depesche.infra.local.exim import USER, Exim
+from depesche.infra.local.part import scratch_folder
 from depesche.infra.local.sink.mailbox import list_mails
 from depesche.schemas.return_key import HEADER
 from tests import shapes
@@ -83,6 +89,63 @@ def test_what_a_real_postfix_bounces_later_is_bounced(
     assert "sent it back later" in shown or "später zurückgeschickt" in shown
     hits = stack.depesche("search", f"to:{local}@inbox.test status:bounced", "--json").stdout
     assert unit in hits
+
+
+EXIM = """\
+primary_hostname = mx.exim.test
+exim_path = {home}/exim4
+spool_directory = {home}/spool
+log_file_path = {home}/log/%slog
+pid_file_path = {home}/exim.pid
+keep_environment =
+host_lookup =
+begin routers
+back:
+  driver = manualroute
+  domains = {domain}
+  route_list = * 127.0.0.1
+  self = send
+  transport = back
+closed:
+  driver = redirect
+  allow_fail
+  data = :fail: this account is closed, no such user here
+begin transports
+back:
+  driver = smtp
+  port = {port}
+  hosts_require_tls = *
+begin retry
+* * F,1m,1s
+"""
+
+
+def test_what_a_real_exim_took_and_sends_back_is_bounced(stack: Stack, tmp_path: Path) -> None:
+    program = Exim._program()
+    if program is None or os.geteuid() != 0:
+        pytest.skip("Exim does not run here")
+    recipient = "exim@sandbox.test"
+    unit = sent(stack, recipient)
+    mail = stack.arrived(recipient)
+    [path] = [mail.sender for mail in list_mails(mailbox(stack)) if recipient in mail.recipients]
+    home = scratch_folder(Path(tempfile.gettempdir()), "exim", tmp_path)
+    try:
+        for name in ("spool", "log"):
+            (home / name).mkdir()
+        shutil.copy(program, home / "exim4")
+        user = pwd.getpwnam(USER)
+        for place in (home, *home.rglob("*")):
+            os.chown(place, user.pw_uid, user.pw_gid)
+        configuration = home / "exim.conf"
+        returns = stack.settings.returns
+        configuration.write_text(EXIM.format(home=home, domain=returns.domain, port=returns.port))
+        command = [str(home / "exim4"), "-C", str(configuration), "-odi", "-oi", "-f", path, "ada@closed.test"]
+        subprocess.run(command, input=mail, timeout=60, check=True, capture_output=True)
+        told = story_when(stack, unit, "bounced")
+    finally:
+        shutil.rmtree(home)
+    assert told["unit"]["status"] == "bounced"
+    assert "closed" in told["unit"]["reply_text"]
 
 
 def test_a_mail_off_the_wire_with_every_address_masked_finds_its_unit_in_each_shape(stack: Stack) -> None:
