@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from depesche.analytics.suppressions.book import SuppressionBook
     from depesche.analytics.suppressions.desk import SuppressionDesk
     from depesche.api.hallway import Hallway
+    from depesche.streams.stages.shaping_watch import ShapingWatch
     from depesche.streams.stages.suppression_check import SuppressionTools
     from depesche.streams.wire.dns import Resolver
 
@@ -54,6 +55,7 @@ class Toolbox:
         self._resolver: Resolver | None = None
         self._suppressions: SuppressionBook | None = None
         self._suppression_tools: SuppressionTools | None = None
+        self._shaping: ShapingWatch | None = None
 
     @property
     def keyring(self) -> Keyring:
@@ -120,6 +122,15 @@ class Toolbox:
             self._stack.push_async_callback(self._writer.close)
             await self._writer.start()
         return self._writer
+
+    @property
+    def shaping(self) -> ShapingWatch:
+        """How each provider is sent to, by the shaping files as they are now."""
+        if self._shaping is None:
+            from depesche.streams.stages.shaping_watch import ShapingWatch
+
+            self._shaping = ShapingWatch(self.settings)
+        return self._shaping
 
     async def directory(self) -> Directory:
         """Customers, accounts, domains and keys, read to the end and followed."""
@@ -280,6 +291,7 @@ async def _rest(tools: Toolbox) -> Service:
 
 async def _prepare(tools: Toolbox) -> Service:
     from depesche.streams.stages.prepare import Prepare
+    from depesche.streams.stages.routing import Routing
 
     directory = await tools.directory()
     controls = await tools.controls()
@@ -289,7 +301,7 @@ async def _prepare(tools: Toolbox) -> Service:
         tools.archive_reader,
         directory,
         tools.process,
-        tools.resolver,
+        Routing(tools.resolver, shapes=tools.shaping.of),
         controls,
         await tools.suppression_tools(),
     )
@@ -297,8 +309,9 @@ async def _prepare(tools: Toolbox) -> Service:
 
 async def _deliver(tools: Toolbox) -> Service:
     from depesche.streams.stages.deliver import Deliver
+    from depesche.streams.stages.terms import Guidance
 
-    controls = await tools.controls()
+    controls, guidance = await tools.controls(), Guidance(tools.shaping.of, await tools.pace())
     return Deliver(
         tools.settings,
         tools.keyring,
@@ -307,6 +320,7 @@ async def _deliver(tools: Toolbox) -> Service:
         tools.resolver,
         controls,
         await tools.suppression_tools(),
+        guidance,
     )
 
 

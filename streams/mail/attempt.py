@@ -98,16 +98,12 @@ class Scribe:
     worker: str
     seal: Seal
     judge: Judge = field(default_factory=Judge)
+    shapes: Callable[[str], Shape] | None = None
+    """The shape of a provider as it is now; None: what the settings say."""
 
-    def conclude(self, unit: MailUnit, finding: Finding, now: int, shape: Shape | None = None) -> Conclusion:
-        """What ``finding`` means for ``unit`` at ``now`` (milliseconds since 1970 UTC).
-
-        Args:
-            unit: what was tried.
-            finding: what came of it.
-            now: milliseconds since 1970 UTC.
-            shape: what is in force for the unit's provider; None: what the settings say.
-        """
+    def conclude(self, unit: MailUnit, finding: Finding, now: int) -> Conclusion:
+        """What ``finding`` means for ``unit`` at ``now`` (milliseconds since 1970 UTC)."""
+        shape = self.shapes(unit.provider) if self.shapes is not None else None
         finding = _with_last_reply(unit, finding)
         judgement = self.judge.judge(finding.answered, shape)
         next_try = None

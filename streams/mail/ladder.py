@@ -30,6 +30,11 @@ def delay_ms(rung: str, time_scale: float) -> int:
     return max(1, round(RETRIES[rung] * 1000 * time_scale))
 
 
+def rung_of(delay: int, time_scale: float = 1.0) -> str:
+    """The rung on which a unit waits ``delay`` milliseconds, or nearly."""
+    return min(RETRIES, key=lambda rung: abs(delay_ms(rung, time_scale) - delay))
+
+
 def after_attempt(
     ladder: Sequence[str], attempt: int, now: int, expires_at: int, time_scale: float = 1.0
 ) -> NextTry | None:

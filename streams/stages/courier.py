@@ -15,6 +15,7 @@ from depesche.schemas.crashpoints import crashpoint
 from depesche.schemas.errors import ContentLostError
 from depesche.schemas.records import AttemptPhase
 from depesche.schemas.settings import DeliverSettings
+from depesche.streams.mail.reply import Judgement
 from depesche.streams.runner.guard import is_infrastructure
 from depesche.streams.stages.attempt_log import AttemptLog
 from depesche.streams.stages.connections import Connections
@@ -25,6 +26,7 @@ from depesche.streams.stages.lane import Lane
 from depesche.streams.stages.pulse import Pulse
 from depesche.streams.stages.recorder import Recorder
 from depesche.streams.stages.suppression_check import SuppressionCheck
+from depesche.streams.stages.terms import Guidance, RouteTerms
 from depesche.streams.stages.tls_sessions import TLSTally
 from depesche.streams.wire.smtp import Answer, SMTPConnection
 from depesche.streams.wire.smtp_encode import Envelope, UnsendableError, content
@@ -48,6 +50,7 @@ class Gear:
         end: ends the process with a fault that is nobody's mail's.
         sessions: counts how connections ended with regard to TLS.
         check: who must not be written to.
+        guidance: how to send to whom.
     """
 
     settings: DeliverSettings
@@ -61,6 +64,7 @@ class Gear:
     end: Callable[[Exception], None]
     sessions: TLSTally
     check: SuppressionCheck
+    guidance: Guidance
 
 
 class Base(Protocol):
@@ -72,6 +76,20 @@ class Base(Protocol):
 
     def not_opened(self, courier: Courier, errand: Errand, answer: Answer) -> None:
         """No connection could be had for the errand; the courier ends."""
+        ...
+
+    def learn(self, judgement: Judgement | None, code: int) -> None:
+        """An attempt ended like this, with this reply code."""
+        ...
+
+    @property
+    def suspended(self) -> bool:
+        """Whether nobody may try the route now."""
+        ...
+
+    @property
+    def terms(self) -> RouteTerms:
+        """What holds for the route."""
         ...
 
     def should_leave(self, courier: Courier) -> bool:
@@ -126,26 +144,34 @@ class Courier:
             self._gear.end(fault)
 
     async def _next(self) -> Errand | None:
-        """The next unit of the lane; None when none came for a while."""
-        lane = self.lane
-        while not lane.queue:
-            if self._connection is None:
-                return None
-            self._called = self._loop.create_future()
-            lane.idle.append(self)
-            try:
-                async with asyncio.timeout(self._gear.settings.idle_seconds):
-                    leave = await self._called
-            except TimeoutError:
-                leave = True
-            finally:
-                self._called = None
-                if self in lane.idle:
-                    lane.idle.remove(self)
-            if leave:
-                # Nobody calls in between, but work may have come in the very moment in which the time was up.
-                return lane.queue.popleft() if lane.queue else None
-        return lane.queue.popleft()
+        """The next unit of the lane when it may go; None when none came for a while, or none may go."""
+        lane, base = self.lane, self._base
+        while not base.suspended:
+            if not lane.queue:
+                if self._connection is None or await self._idle():
+                    # Nobody calls in between, but work may have come in the very moment in which the time was up.
+                    return lane.queue.pop() if lane.queue and base.terms.turnstile.passes() else None
+            elif base.terms.turnstile.passes():
+                return lane.queue.pop()
+            else:
+                await base.terms.turnstile.turn()
+                if lane.queue and not base.suspended:
+                    return lane.queue.pop()
+        return None
+
+    async def _idle(self) -> bool:
+        """Wait for a call; whether it is time to leave."""
+        self._called = self._loop.create_future()
+        self.lane.idle.append(self)
+        try:
+            async with asyncio.timeout(self._gear.settings.idle_seconds):
+                return await self._called
+        except TimeoutError:
+            return True
+        finally:
+            self._called = None
+            if self in self.lane.idle:
+                self.lane.idle.remove(self)
 
     async def _guarded(self, errand: Errand) -> bool:
         try:
@@ -186,7 +212,7 @@ class Courier:
         self.lane.moved(self._loop.time())
         if answer.delivered:
             crashpoint("D6")
-        gear.recorder.settle(errand, errand.finding(answer, self._loop.time()))
+        self._base.learn(gear.recorder.settle(errand, errand.finding(answer, self._loop.time())), answer.code)
         return True
 
     def _content(self, errand: Errand) -> bytes:
@@ -222,7 +248,7 @@ class Courier:
     async def _connected(self) -> SMTPConnection | Answer:
         connection = self._connection
         if connection is not None:
-            if connection.usable and connection.sent < self._gear.settings.messages_per_connection:
+            if connection.usable and connection.sent < self._base.terms.shape.messages_per_connection:
                 return connection
             self._hang_up()
         opened = await self._gear.connections.open(self.lane.hosts, self.lane.tls)

@@ -19,10 +19,10 @@ from depesche.analytics.archive.keyring import Keyring
 from depesche.analytics.archive.reader import ArchiveReader
 from depesche.analytics.controls.book import ControlBook
 from depesche.analytics.log import client
-from depesche.schemas.codec import decode, encode
+from depesche.schemas.codec import decode
 from depesche.schemas.crashpoints import crashpoint
 from depesche.schemas.errors import ContentLostError, UndecodableError
-from depesche.schemas.records import AttemptPhase, MailUnit, Personal, UnitEnvelope
+from depesche.schemas.records import AttemptPhase, MailUnit, UnitEnvelope
 from depesche.schemas.service import Clock, now_ms
 from depesche.schemas.settings import Settings
 from depesche.schemas.topics import OUTBOUND, RETRY
@@ -40,8 +40,10 @@ from depesche.streams.stages.dispatch import Dispatch
 from depesche.streams.stages.errand import Errand
 from depesche.streams.stages.hand import Hand
 from depesche.streams.stages.pulse import Pulse
-from depesche.streams.stages.recorder import Recorder, outcome_partitions, place
+from depesche.streams.stages.recorder import Recorder, outcome_partitions, place, sealing
+from depesche.streams.stages.shaping_watch import ShapingWatch
 from depesche.streams.stages.suppression_check import SuppressionCheck, SuppressionTools
+from depesche.streams.stages.terms import Guidance
 from depesche.streams.stages.tls_sessions import TLSTally
 from depesche.streams.stages.trail import header, written_since
 from depesche.streams.wire.destinations import Destinations, destinations
@@ -335,6 +337,7 @@ class Deliver:
         resolver: Resolver | None = None,
         controls: ControlBook | None = None,
         suppression: SuppressionTools | None = None,
+        guidance: Guidance | None = None,
     ) -> None:
         """Prepare to run.
 
@@ -346,6 +349,7 @@ class Deliver:
             resolver: finds hosts; default: one of its own.
             controls: the operator's orders; default: none are ever given.
             suppression: who must not be written to; default: nobody.
+            guidance: how to send to whom; default: what the shaping files say.
         """
         self._settings = settings
         self._keyring = keyring
@@ -354,6 +358,7 @@ class Deliver:
         self._resolver = resolver
         self._controls = controls or ControlBook(settings)
         self._suppression = suppression
+        self._guidance = guidance or Guidance(ShapingWatch(settings).of)
 
     async def run(self, ready: Callable[[], None]) -> None:
         """See ``Service``. Raises what made it impossible to go on."""
@@ -383,18 +388,13 @@ class Deliver:
     async def _gear(
         self, marks_producer: AIOKafkaProducer, producer: AIOKafkaProducer, end: Callable[[Exception], None]
     ) -> Gear:
-        settings = self._settings
-        deliver = settings.deliver
-        worker = f"deliver-{self._member}"
+        settings, worker = self._settings, f"deliver-{self._member}"
+        deliver, archive, guidance = settings.deliver, self._archive, self._guidance
         marks = AttemptLog(settings, marks_producer, worker)
-        scribe = Scribe(deliver, worker, self._seal)
+        scribe = Scribe(deliver, worker, sealing(self._keyring), shapes=guidance.shapes)
         recorder = Recorder(settings, marks, producer, scribe, await outcome_partitions(settings))
         sessions = TLSTally(settings, producer, worker)
-        ways = connections(settings, sessions)
+        ways, budget = connections(settings, sessions), ContentBudget()
         hand = Hand(self._controls, recorder, end, deliver.time_scale)
         check = SuppressionCheck(self._suppression, recorder, end, worker)
-        return Gear(deliver, ways, self._archive, ContentBudget(), marks, recorder, Pulse(), hand, end, sessions, check)
-
-    def _seal(self, tenant: str, event_id: str, personal: Personal) -> tuple[str, bytes]:
-        key = self._keyring.today(tenant)
-        return key.id, key.seal(encode(personal), b"event|" + event_id.encode())
+        return Gear(deliver, ways, archive, budget, marks, recorder, Pulse(), hand, end, sessions, check, guidance)

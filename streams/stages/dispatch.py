@@ -10,10 +10,12 @@ import structlog
 
 from depesche.schemas.service import Clock, now_ms
 from depesche.streams.mail.attempt import Finding
-from depesche.streams.mail.ladder import delay_ms, without_attempt
+from depesche.streams.mail.ladder import delay_ms, until, without_attempt
+from depesche.streams.mail.reply import Judgement
 from depesche.streams.stages.courier import Courier, Gear
 from depesche.streams.stages.errand import Errand
 from depesche.streams.stages.lane import Lane, asked_tls, lane_key
+from depesche.streams.stages.terms import RouteTerms
 from depesche.streams.wire.dns import Hosts
 from depesche.streams.wire.smtp import NO_TLS, Answer
 
@@ -25,7 +27,7 @@ _ERRANDS_BEFORE_YIELDING = 20
 
 
 class Route:
-    """The connections of one route: at most ``connections_per_route``, shared by its lanes."""
+    """The connections of one route: at most as many as its terms allow, shared by its lanes."""
 
     def __init__(self, name: str, dispatch: Dispatch) -> None:
         self.name = name
@@ -33,29 +35,33 @@ class Route:
         self.couriers: set[Courier] = set()
         self._starved: deque[Lane] = deque()
         self._dispatch = dispatch
+        self.terms = dispatch.terms(name)
         self._carried: dict[Courier, int] = {}
 
     def add(self, errand: Errand, hosts: Hosts, now: float) -> None:
         """Let a unit wait for a courier, or move it to the ladder."""
-        key = lane_key(errand.unit, hosts)
+        tls = asked_tls(errand.unit, self.terms.shape)
+        key = lane_key(tls, hosts)
         lane = self.lanes.get(key)
         if lane is None:
-            lane = self.lanes[key] = Lane(key, hosts, now, asked_tls(errand.unit))
+            lane = self.lanes[key] = Lane(key, hosts, now, tls)
+            lane.gap = self.terms.turnstile.interval
         lane.hosts = hosts
-        if lane.closed(now) or lane.wait_expected(now) > self._dispatch.patience:
-            self._dispatch.park(errand, lane)
+        suspended = self.terms.suspended_for(now)
+        if suspended or lane.closed(now) or lane.wait_expected(now, errand.unit.tenant) > self._dispatch.patience:
+            self._dispatch.park(errand, lane, suspended)
             return
         lane.add(errand, now)
         self.staff(lane, now)
 
     def staff(self, lane: Lane, now: float) -> None:
-        """See that somebody works where something waits."""
-        if not lane.queue:
+        """See that somebody works where something waits, unless the rate keeps those waiting who work there already."""
+        if not lane.queue or self.terms.suspended_for(now):
             return
         if lane.idle:
             lane.idle.pop().call()
-        elif lane.couriers < lane.limit(now):
-            if len(self.couriers) < self._dispatch.connections_per_route:
+        elif lane.couriers < lane.limit(now) and not (lane.couriers and self.terms.turnstile.waiting):
+            if len(self.couriers) < self.terms.connections:
                 lane.couriers += 1
                 self.couriers.add(Courier(lane, self, self._dispatch.gear))
             elif not lane.couriers and lane not in self._starved:
@@ -97,30 +103,45 @@ class Route:
             # One connection too many is not the mail's fault: it goes out over one of the others.
             lane.refused_one_more(others, now)
             errand.stage = "waiting"
-            lane.queue.appendleft(errand)
+            lane.queue.put_back(errand)
             return
         if answer.code // 100 != 5:
             seconds = lane.back_off(now, self._dispatch.gear.settings.time_scale)
             log.warning(
                 "route_backs_off", route=self.name, seconds=round(seconds, 1), step=answer.step, code=answer.code
             )
-        self._dispatch.gear.recorder.settle(errand, errand.finding(answer, now))
+        self.learn(self._dispatch.gear.recorder.settle(errand, errand.finding(answer, now)), answer.code)
+
+    def learn(self, judgement: Judgement | None, code: int) -> None:
+        """See ``courier.Base``."""
+        if judgement is not None and self.terms.learn(judgement, code):
+            self.tidy(self._dispatch.monotonic())
+
+    @property
+    def suspended(self) -> bool:
+        """See ``courier.Base``."""
+        return self.terms.suspended_for(self._dispatch.monotonic()) > 0
 
     def tidy(self, now: float) -> None:
         """Move what waits in vain to the ladder; forget lanes that nobody uses."""
+        suspended = self.terms.suspended_for(now)
+        busy = sum(1 for lane in self.lanes.values() if lane.queue) or 1
         for lane in list(self.lanes.values()):
+            lane.gap = self.terms.turnstile.interval * busy
             patience = self._dispatch.patience
-            if lane.closed(now):
+            if suspended or lane.closed(now):
                 patience = 0.0
             elif lane.stands(now):
                 patience = min(patience, _PATIENCE_IN_A_STANDING_LANE)
-            while lane.queue and (not lane.queue[0].live or now - lane.queue[0].since >= patience):
-                errand = lane.queue.popleft()
-                if errand.live:
-                    self._dispatch.park(errand, lane)
+            self._park_stale(lane, now, patience, suspended)
             self.staff(lane, now)
             if lane.forgettable(now):
                 del self.lanes[lane.key]
+
+    def _park_stale(self, lane: Lane, now: float, patience: float, suspended: float) -> None:
+        for errand in lane.queue.take_oldest(lambda errand: not errand.live or now - errand.since >= patience):
+            if errand.live:
+                self._dispatch.park(errand, lane, suspended)
 
 
 class Dispatch:
@@ -128,13 +149,11 @@ class Dispatch:
 
     Attributes:
         gear: what couriers share.
-        connections_per_route: how many couriers a route may have.
         patience: seconds that a unit may wait for a connection: as long as on the first rung of the ladder.
     """
 
     def __init__(self, gear: Gear, clock: Clock = now_ms, monotonic: Callable[[], float] | None = None) -> None:
         self.gear = gear
-        self.connections_per_route = gear.settings.connections_per_route
         self.patience = delay_ms(FIRST_RUNG, gear.settings.time_scale) / 1000
         self.monotonic = monotonic or asyncio.get_running_loop().time
         self.parked = 0
@@ -149,13 +168,27 @@ class Dispatch:
             route = self._routes[name] = Route(name, self)
         route.add(errand, hosts, self.monotonic())
 
-    def park(self, errand: Errand, lane: Lane | None = None) -> None:
-        """Move a unit to the ladder without an attempt; one that has no time left for that expires."""
-        unit, now = errand.unit, self._clock()
-        next_try = without_attempt(unit.accepted_at, now, unit.expires_at, self.gear.settings.time_scale)
+    def terms(self, name: str) -> RouteTerms:
+        """What holds for the route called ``name``."""
+        gear = self.gear
+        return RouteTerms(name, gear.guidance, gear.settings.time_scale, self._clock, self.monotonic)
+
+    def park(self, errand: Errand, lane: Lane | None = None, seconds: float = 0.0) -> None:
+        """Move a unit to the ladder without an attempt; one that has no time left for that expires.
+
+        Args:
+            errand: the unit.
+            lane: where it waited, if it did.
+            seconds: how long its route is suspended; it need not come back before.
+        """
+        unit, now, scale = errand.unit, self._clock(), self.gear.settings.time_scale
+        next_try = without_attempt(unit.accepted_at, now, unit.expires_at, scale)
+        if next_try is not None and seconds:
+            later = until(now + round(seconds * 1000), now, scale)
+            next_try = later if next_try.due_at < later.due_at <= unit.expires_at else next_try
         if next_try is not None:
             self.parked += 1
-            self.gear.recorder.park(errand, next_try, "no room")
+            self.gear.recorder.park(errand, next_try, "route suspended" if seconds else "no room")
             return
         reason = lane.last_answer if lane is not None else ""
         enhanced = NO_TLS if lane is not None and lane.last_enhanced == NO_TLS else "4.4.7"
@@ -166,6 +199,7 @@ class Dispatch:
         """See ``Route.tidy``; called every second."""
         now = self.monotonic()
         for route in list(self._routes.values()):
+            route.terms.refresh()
             route.tidy(now)
             if not route.lanes and not route.couriers:
                 del self._routes[route.name]
@@ -175,17 +209,14 @@ class Dispatch:
         taken: list[Errand] = []
         for route in self._routes.values():
             for lane in route.lanes.values():
-                found = [errand for errand in lane.queue if errand.live and chosen(errand)]
-                if found:
-                    gone = set(found)
-                    lane.queue = deque(errand for errand in lane.queue if errand not in gone)
-                    taken += found
+                taken += lane.queue.take(lambda errand: errand.live and chosen(errand))
         return taken
 
     def reopen(self, chosen: Callable[[str], bool]) -> None:
         """Let the lanes of the routes for which ``chosen`` is true try again at once."""
         for route in self._routes.values():
             if chosen(route.name):
+                route.terms.reopen()
                 for lane in route.lanes.values():
                     lane.reopen()
 
@@ -196,7 +227,7 @@ class Dispatch:
                 if courier.errand is not None and not courier.errand.live:
                     courier.task.cancel()
             for lane in route.lanes.values():
-                lane.queue = deque(errand for errand in lane.queue if errand.live)
+                lane.queue.take(lambda errand: not errand.live)
 
     async def stop(self) -> None:
         """End all couriers; what has no dot yet is not sent."""

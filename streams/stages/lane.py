@@ -9,12 +9,13 @@ by the unit's age (``ladder.without_attempt``); nothing spins.
 from __future__ import annotations
 
 import random
-from collections import deque
 from typing import TYPE_CHECKING
 
 from depesche.schemas.records import MailUnit
+from depesche.streams.mail.shaping.shape import Shape
 from depesche.streams.mail.tls_policy import Asked
 from depesche.streams.stages.errand import Errand
+from depesche.streams.stages.fair_queue import FairQueue
 from depesche.streams.wire.dns import Hosts
 
 if TYPE_CHECKING:
@@ -28,14 +29,14 @@ _LONGEST_BACK_OFF = 600.0
 _FEWER_SECONDS = 60.0
 
 
-def asked_tls(unit: MailUnit) -> Asked:
-    """What a unit asks of TLS. A word that is not known here is taken for the stricter one."""
-    return "may" if unit.tls == "may" else "must"
+def asked_tls(unit: MailUnit, shape: Shape) -> Asked:
+    """What is asked of TLS: the stricter of unit and shape. A word that is not known here is taken for the stricter one."""
+    return "may" if unit.tls == "may" and shape.tls == "may" else "must"
 
 
-def lane_key(unit: MailUnit, hosts: Hosts) -> str:
+def lane_key(tls: Asked, hosts: Hosts) -> str:
     """Names a lane: units with the same key may follow each other on one connection."""
-    return f"{asked_tls(unit)} {hosts.key}"
+    return f"{tls} {hosts.key}"
 
 
 class Lane:
@@ -45,20 +46,22 @@ class Lane:
         key: see ``lane_key``.
         hosts: who they are, as last resolved.
         tls: what its units ask of TLS.
-        queue: units that wait, oldest first.
+        queue: units that wait, tenants in turn.
         idle: couriers with a connection and nothing to do.
         couriers: how many couriers it has.
         under_way: how many of them are in a transaction or opening.
+        gap: seconds between two units that the rate in force leaves at least.
     """
 
     def __init__(self, key: str, hosts: Hosts, now: float, tls: Asked = "may") -> None:
         self.key = key
         self.hosts = hosts
         self.tls = tls
-        self.queue: deque[Errand] = deque()
+        self.queue = FairQueue()
         self.idle: list[Courier] = []
         self.couriers = 0
         self.under_way = 0
+        self.gap = 0.0
         self.last_answer = self.last_enhanced = ""
         self._interval = _FIRST_GUESS
         self._moved = now
@@ -79,15 +82,19 @@ class Lane:
         self._moved = now
         self._failures = 0
 
-    def wait_expected(self, now: float) -> float:
-        """Seconds that a unit which came now would wait."""
+    def wait_expected(self, now: float, tenant: str) -> float:
+        """Seconds that a unit of this tenant which came now would wait."""
         still = now - self._moved
-        interval = max(self._interval, still) if still > STILL_SECONDS else self._interval
-        return len(self.queue) * interval
+        interval = max(self._interval, still) if still > self._patience else self._interval
+        return self.queue.before(tenant) * max(interval, self.gap)
 
     def stands(self, now: float) -> bool:
-        """Whether there is work and nothing ended for a while."""
-        return bool(self.under_way or self.queue) and now - self._moved > STILL_SECONDS
+        """Whether there is work and nothing ended for longer than the rate in force explains."""
+        return bool(self.under_way or self.queue) and now - self._moved > self._patience
+
+    @property
+    def _patience(self) -> float:
+        return max(STILL_SECONDS, 3 * self.gap)
 
     def closed(self, now: float) -> bool:
         """Whether the lane backs off."""

@@ -52,7 +52,6 @@ from depesche.streams.stages.hand import CANCEL, ORDER
 from depesche.streams.stages.prepared import JobOpened, UnitStory
 from depesche.streams.stages.routing import Routing
 from depesche.streams.stages.suppression_check import SUPPRESSED, SuppressionTools
-from depesche.streams.wire.dns import Resolver
 from depesche.streams.wire.scanning import Finding, Scanner, Scanners
 
 HELD_BYTES = 128 << 20
@@ -223,7 +222,8 @@ class Preparation(Stage):
             for key in keys:
                 said.append(await self._say(story.signed(key.selector, key.algorithm, now)))
             front = fronts.of(story.recipient.message, story.number)
-            said.append(await self._send(story.unit(front, domain.value)))
+            shards = self._routing.shards(story.provider)
+            said.append(await self._send(story.unit(front, domain.value, shards)))
         return None
 
     async def _passed(self, opened: JobOpened, live: list[UnitStory], said: list[Sent]) -> dict[int, bytes] | None:
@@ -310,7 +310,7 @@ class Prepare:
         archive: ArchiveReader,
         directory: Directory,
         member: str,
-        resolver: Resolver,
+        routing: Routing,
         controls: ControlBook | None = None,
         suppression: SuppressionTools | None = None,
     ) -> None:
@@ -319,7 +319,7 @@ class Prepare:
         self._archive = archive
         self._directory = directory
         self._member = member
-        self._resolver = resolver
+        self._routing = routing
         self._controls = controls or ControlBook(settings)
         self._suppression = suppression
 
@@ -329,14 +329,13 @@ class Prepare:
         out = producer(self._settings, f"prepare-{self._member}")
         await out.start()
         try:
-            scanners, routing = Scanners(engines), Routing(self._resolver)
             gear = Gear(
                 self._keyring,
                 self._archive,
                 self._directory,
-                scanners,
+                Scanners(engines),
                 out,
-                routing,
+                self._routing,
                 self._controls,
                 self._suppression,
             )

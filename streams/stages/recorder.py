@@ -19,6 +19,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
+from depesche.analytics.archive.keyring import Keyring
 from depesche.analytics.log import meters
 from depesche.analytics.log.client import full_name
 from depesche.analytics.log.topics import partition_counts
@@ -26,13 +27,14 @@ from depesche.schemas import cloudevents
 from depesche.schemas.codec import encode, event_from
 from depesche.schemas.crashpoints import crashpoint
 from depesche.schemas.errors import SetupError
-from depesche.schemas.records import AttemptPhase, CancelledDetail, EventType, MailEvent, MailUnit
+from depesche.schemas.records import AttemptPhase, CancelledDetail, EventType, MailEvent, MailUnit, Personal
 from depesche.schemas.reply_classes import ReplyClass
 from depesche.schemas.service import Clock, now_ms
 from depesche.schemas.settings import Settings
 from depesche.schemas.topics import ATTEMPTS, EVENTS, NOW, OUTBOUND, OUTCOME_TYPES, OUTCOMES, RETRY, partition_of
-from depesche.streams.mail.attempt import Conclusion, Dropping, Finding, Scribe, next_form, rerouted_form
-from depesche.streams.mail.ladder import NextTry
+from depesche.streams.mail.attempt import Conclusion, Dropping, Finding, Scribe, Seal, next_form, rerouted_form
+from depesche.streams.mail.ladder import NextTry, rung_of
+from depesche.streams.mail.reply import Judgement
 from depesche.streams.mail.route import with_pool
 from depesche.streams.runner.stage import Flight
 from depesche.streams.stages.attempt_log import AttemptLog
@@ -94,13 +96,14 @@ class Recorder:
 
     # What errands come to.
 
-    def settle(self, errand: Errand, finding: Finding) -> None:
-        """An attempt ended with ``finding``."""
+    def settle(self, errand: Errand, finding: Finding) -> Judgement | None:
+        """An attempt ended with ``finding``; gives what that was taken to mean."""
         conclusion = self._scribe.conclude(errand.unit, finding, self._clock())
         if conclusion.judgement is not None and conclusion.judgement.reply_class == ReplyClass.UNCLASSIFIED:
             meters.count("mail_replies_unclassified_total", provider=errand.unit.provider)
         phase = AttemptPhase.AMBIGUOUS if finding.ambiguous else AttemptPhase.FINISHED
         self._write_down(errand, phase, conclusion)
+        return conclusion.judgement
 
     def fail(self, errand: Errand, code: str, fault: Exception) -> None:
         """A unit cannot be processed for the reason ``code``: it ends as failed, and its record is buried with ``fault``."""
@@ -167,7 +170,7 @@ class Recorder:
         if event.type is EventType.DEFERRED:
             unit = next_form(errand.unit, event)
             if place(unit, errand.offset) not in on_the_ladder:
-                rung = self._deliver.ladder[min(errand.unit.attempt, len(self._deliver.ladder)) - 1]
+                rung = rung_of(unit.due_at - event.occurred_at, self._deliver.time_scale)
                 telling.next_unit, telling.next_try = unit, NextTry(rung, unit.due_at)
         self._tell_next(telling)
 
@@ -335,3 +338,13 @@ async def outcome_partitions(settings: Settings) -> int:
             fix=f"Add partitions, so that each of them has {counts[OUTBOUND.name]}.",
         )
     return counts[OUTCOMES.name]
+
+
+def sealing(keyring: Keyring) -> Seal:
+    """Seals the personal fields of events with today's key of their tenant."""
+
+    def seal(tenant: str, event_id: str, personal: Personal) -> tuple[str, bytes]:
+        key = keyring.today(tenant)
+        return key.id, key.seal(encode(personal), b"event|" + event_id.encode())
+
+    return seal

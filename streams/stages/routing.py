@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from depesche.streams.mail.route import Providers, Rollup, default_providers
+from depesche.streams.mail.shaping.shape import Shape
 
 BOUND_SECONDS = 2.0
 _REMEMBERED = 50_000
@@ -30,7 +31,11 @@ class Routing:
     """Provider by domain. One per process and event loop."""
 
     def __init__(
-        self, resolver: Exchangers, providers: Providers | None = None, bound_seconds: float = BOUND_SECONDS
+        self,
+        resolver: Exchangers,
+        providers: Providers | None = None,
+        bound_seconds: float = BOUND_SECONDS,
+        shapes: Callable[[str], Shape] | None = None,
     ) -> None:
         """Prepare to ask.
 
@@ -38,11 +43,17 @@ class Routing:
             resolver: knows exchangers, and remembers them as long as DNS allows.
             providers: the table of providers; default: the one shipped.
             bound_seconds: the longest wait for DNS.
+            shapes: the shape of a provider as it is now; None: nobody has shards.
         """
+        self._shapes = shapes
         self._resolver = resolver
         self._providers = providers or default_providers()
         self._bound = bound_seconds
         self._rollups: OrderedDict[str, tuple[tuple[str, ...], Rollup]] = OrderedDict()
+
+    def shards(self, provider: str) -> int:
+        """How many routes the provider's mail is spread over."""
+        return self._shapes(provider).shards if self._shapes is not None else 1
 
     async def providers_of(self, domains: Iterable[str]) -> dict[str, str]:
         """The provider of each domain (A-labels, lower case); takes at most the bound, whatever DNS does."""

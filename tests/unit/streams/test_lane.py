@@ -1,14 +1,19 @@
 """How long a unit may wait for its hosts, and how a lane backs off."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
 from depesche.schemas.records import MailUnit
+from depesche.streams.mail.shaping.shape import Shape
 from depesche.streams.stages.errand import Errand
 from depesche.streams.stages.lane import STILL_SECONDS, Lane, asked_tls, lane_key
 from depesche.streams.wire.dns import Host, Hosts
 
-ERRAND = cast(Errand, SimpleNamespace())
+ERRAND = cast(Errand, SimpleNamespace(unit=SimpleNamespace(tenant="1")))
+
+
+SHAPE = Shape("example.org", 10, None, 100, ("1m",))
 
 
 def lane() -> Lane:
@@ -18,7 +23,7 @@ def lane() -> Lane:
 def test_an_empty_lane_makes_nobody_wait_however_long_it_was_empty() -> None:
     made = lane()
     made.add(ERRAND, 5000.0)
-    assert made.wait_expected(5000.0) < 1
+    assert made.wait_expected(5000.0, "1") < 1
     assert not made.stands(5000.0)
 
 
@@ -29,8 +34,8 @@ def test_a_lane_that_moves_keeps_its_units_and_one_that_stands_does_not() -> Non
     for number in range(50):
         made.add(ERRAND, 100.0)
         made.moved(100.0 + number * 0.01)
-    moving = made.wait_expected(100.5)
-    standing = made.wait_expected(100.5 + STILL_SECONDS + 10)
+    moving = made.wait_expected(100.5, "1")
+    standing = made.wait_expected(100.5 + STILL_SECONDS + 10, "1")
     assert moving < 1
     assert standing > 60
     assert made.stands(100.5 + STILL_SECONDS + 10)
@@ -66,5 +71,6 @@ def test_a_lane_is_forgotten_only_when_nothing_needs_to_be_remembered() -> None:
 def test_what_must_be_encrypted_has_a_lane_of_its_own() -> None:
     hosts = Hosts("example.org", "found", ((Host("mx.example.org", ("192.0.2.1",)),),))
     may, must, strange = (cast(MailUnit, SimpleNamespace(tls=word)) for word in ("may", "must", "of another version"))
-    assert lane_key(may, hosts) != lane_key(must, hosts) == lane_key(strange, hosts)
-    assert (asked_tls(may), asked_tls(must), asked_tls(strange)) == ("may", "must", "must")
+    assert [asked_tls(unit, SHAPE) for unit in (may, must, strange)] == ["may", "must", "must"]
+    assert asked_tls(may, replace(SHAPE, tls="must")) == "must"
+    assert lane_key("may", hosts) != lane_key("must", hosts)
