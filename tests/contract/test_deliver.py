@@ -161,7 +161,7 @@ async def test_where_tls_is_a_must_nothing_is_sent_in_plain_text_and_the_end_say
     async with outbox.couriers():
         may = await outbox.units(*(f"may@{host}.test" for host in hosts))
         # Their sisters on the same hosts go out in plain text meanwhile; no connection may serve both.
-        soon = {"tls": "must", "expires_at": now_ms() + 2_500}
+        soon = {"tls": "must", "expires_at": now_ms() + 10_000}
         must = await outbox.units(*(f"must@{host}.test" for host in hosts), **soon)
         await outbox.all_final()
     assert [await outbox.story(unit) for unit in may] == [["delivered"]] * 4

@@ -64,7 +64,7 @@ async def test_the_log_says_which_policy_was_in_force_and_the_report_what_came_o
     mails = ["ada@plain-expired-exim.test", "ada@testing-wrong-postfix.test", "ada@ee-self-postfix.test"]
     async with outbox.couriers():
         units = await outbox.units(*mails)
-        short = {"expires_at": now_ms() + 4_000}
+        short = {"expires_at": now_ms() + 10_000}
         units += await outbox.units("ada@enforce-expired-exim.test", **short)
         units += await outbox.units("ada@plain-none-exim.test")
         units += await outbox.units("ada@plain-none-exim.test", tls="must", **short)

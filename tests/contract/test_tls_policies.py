@@ -8,7 +8,11 @@ import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
+import dns.asyncquery
+import dns.flags
+import dns.message
 import pytest
 
 from depesche.infra.local.sink.mailbox import list_mails
@@ -197,14 +201,41 @@ async def test_tlsa_records_that_somebody_hides_keep_the_mail_here(world: World,
     assert [session.result for session in courier.sessions] == ["dnssec-invalid"]
 
 
-async def test_a_resolver_that_nobody_trusts_switches_dane_on_for_nobody(world: World, tmp_path: Path) -> None:
+class Braggart(asyncio.DatagramProtocol):
+    """A resolver on the way that calls every answer secure."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        task = asyncio.ensure_future(self._answer(data, addr))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _answer(self, data: bytes, addr: tuple[str, int]) -> None:
+        answer = await dns.asyncquery.udp(dns.message.from_wire(data), "127.0.0.1", timeout=5, port=self.port)
+        answer.flags |= dns.flags.AD
+        self.transport.sendto(answer.to_wire(), addr)
+
+
+@pytest.mark.parametrize("validating", [False, True])
+async def test_that_an_answer_is_secure_is_believed_only_of_a_resolver_that_is_trusted(
+    world: World, tmp_path: Path, validating: bool
+) -> None:
     await _published(world)
-    settings = world.settings(tmp_path)
-    unsure = settings.model_copy(update={"dns": settings.dns.model_copy(update={"validating": False})})
-    where = destinations(unsure)
+    loop = asyncio.get_running_loop()
+    transport, braggart = await loop.create_datagram_endpoint(lambda: Braggart(world.resolver_port), ("127.0.0.1", 0))
+    server = f"127.0.0.1:{transport.get_extra_info('sockname')[1]}"
+    where = destinations(world.settings(tmp_path, dns={"servers": (server,), "validating": validating}))
     hosts = await where.mail_hosts("wrongtlsa-good-postfix.test")
-    assert [host.dane for group in hosts.groups for host in group] == [None]
+    assert [host.dane is not None for group in hosts.groups for host in group] == [validating]
     await where.close()
+    transport.close()
+    await asyncio.gather(*braggart.tasks)
 
 
 # MTA-STS.
