@@ -177,6 +177,7 @@ class Blocklists:
         for key in list(self._writer.ledger.open()):
             address, _, zone = key.subject.partition("/")
             if key.kind is AlertKind.LISTED and (address not in addresses or zone not in zones):
+                meters.gauge("mail_ip_listed", 0.0, ip=address, list=zone)
                 await self._say(AlertKind.LISTED, key.subject, False, f"{zone} is not asked about {address} any more.")
             if key.kind is AlertKind.LIST_UNUSABLE and key.subject not in lists:
                 await self._say(AlertKind.LIST_UNUSABLE, key.subject, False, f"{key.subject} is not asked any more.")
