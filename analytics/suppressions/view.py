@@ -67,7 +67,7 @@ class View:
         view = cls._opened(directory)
         reason = "it cannot be read" if view is None else view._unfit(about, now, ends)
         if view is None or reason:
-            log.warning("suppressions_view_anew", directory=str(directory), reason=reason)
+            log.info("suppressions_view_anew", directory=str(directory), reason=reason)
             if view is not None:
                 view.close()
             shutil.rmtree(directory, ignore_errors=True)

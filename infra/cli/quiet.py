@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,3 +23,13 @@ def asking_kafka(settings: Settings) -> Iterator[None]:
         raise LogUnavailableError(
             str(fault), public=f"Kafka does not answer on {settings.bootstrap}; is `depesche up` running?"
         ) from fault
+
+
+def only_warnings() -> None:
+    """Let parts of the service that a command uses tell their warnings on standard error, and nothing else anywhere."""
+    import structlog
+
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,6 +24,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the noun ``replay``."""
     noun = typer.Typer(help="Fold the log again, and compare with what was decided.", no_args_is_help=True)
     noun.command(epilog="Example: depesche replay pace --verify")(pace)
+    noun.command(epilog="Example: depesche replay suppression --verify")(suppression)
     app.add_typer(noun, name="replay")
 
 
@@ -58,6 +60,46 @@ def pace(verify: VERIFY = False, json: JSON = False) -> None:
         write_rows(different, ("decision_id", "pool", "provider", "difference"), as_json=False, empty="")
         talk().print(f"{summary['signals']} signals, {summary['decisions']} decisions, {len(different)} different.")
     if different:
+        raise typer.Exit(1)
+
+
+def suppression(verify: VERIFY = False, json: JSON = False) -> None:
+    """Fold mail.outcomes and mail.suppressions.requests from their beginning; compare with mail.suppressions to the last field.
+
+    Entries that begin with a record which retention has deleted, or that were decided under other settings, are counted and
+    not compared. With --verify the exit code is 1 on any difference.
+    """
+    from rich.progress import Progress
+
+    from depesche.infra.cli.quiet import asking_kafka
+    from depesche.streams.agents.suppression_replay import verify as verified
+
+    settings = settings_or_fail().settings
+    with Progress(console=talk(), transient=True) as bar, asking_kafka(settings):
+        task = bar.add_task("folding")
+        found = asyncio.run(
+            verified(
+                settings, lambda what, done, whole: bar.update(task, description=what, completed=done, total=whole)
+            )
+        )
+    summary = {
+        "records": found.records,
+        "compared": found.compared,
+        "cut_off": found.cut_off,
+        "other_settings": found.other_policy,
+        "different": found.differing,
+    }
+    rows = [asdict(one) for one in found.differences]
+    if json:
+        write_json(*rows, summary)
+    else:
+        write_rows(rows, ("recipient_key", "tenant", "field", "topic", "replayed"), as_json=False, empty="")
+        talk().print(
+            f"{sum(found.records.values()):,} records, {found.compared:,} entries compared, {found.differing:,} different; "
+            f"not compared: {found.cut_off:,} that begin before what the log still holds, "
+            f"{found.other_policy:,} decided under other settings."
+        )
+    if verify and found.differing:
         raise typer.Exit(1)
 
 

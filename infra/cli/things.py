@@ -34,11 +34,13 @@ CUSTOMER = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """An open directory with the pen to write in it."""
+    """An open directory with the pen to write in it, the keys, and a producer."""
 
     settings: Settings
     directory: Directory
     registrar: Registrar
+    keyring: Keyring
+    producer: AIOKafkaProducer
 
 
 @asynccontextmanager
@@ -55,7 +57,7 @@ async def open_desk(settings: Settings) -> AsyncIterator[Desk]:
         with asking_kafka(settings):
             await sender.start()
             await directory.start()
-        yield Desk(settings, directory, Registrar(settings, directory, sender, keyring))
+        yield Desk(settings, directory, Registrar(settings, directory, sender, keyring), keyring, sender)
     finally:
         await directory.stop()
         await sender.stop()
