@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from depesche.infra.layout import check_names
@@ -276,6 +277,8 @@ async def _inbound(tools: Toolbox) -> Service:
 
 
 async def _rest(tools: Toolbox) -> Service:
+    from depesche.analytics.backlog.inspection import inspect
+    from depesche.analytics.controls.pen import ControlPen
     from depesche.analytics.directory.registrar import Registrar
     from depesche.analytics.log.alerts import AlertBook
     from depesche.api.rest.door import RestDoor
@@ -283,10 +286,25 @@ async def _rest(tools: Toolbox) -> Service:
 
     hallway, directory = await tools.hallway(), await tools.directory()
     registrar = Registrar(tools.settings, directory, await tools.producer("directory"), tools.keyring)
+    pen = ControlPen(tools.settings, await tools.controls(), await tools.producer("controls"))
+    counted = partial(inspect, tools.settings)
     alerts = AlertBook(tools.settings)
     tools.at_the_end(alerts.stop)
     pace, desk = await tools.pace(), await tools.suppression_desk()
-    return RestDoor(Tools(tools.settings, hallway, directory, registrar, tools.store, pace, alerts.current, desk))
+    return RestDoor(
+        Tools(
+            tools.settings,
+            hallway,
+            directory,
+            registrar,
+            tools.store,
+            pace,
+            alerts.current,
+            desk,
+            pen=pen,
+            inspect=counted,
+        )
+    )
 
 
 async def _prepare(tools: Toolbox) -> Service:

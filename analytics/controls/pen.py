@@ -91,6 +91,14 @@ class ControlPen:
             raise NotFoundError(f"no order {control_id}", public=f"There is no order {control_id} that holds")
         return await self._write(replace(found.control, state=ControlState.LIFTED, changed_by=by, changed_at=now))
 
+    def active(self) -> list[Order]:
+        """The orders that hold, the newest first."""
+        return self._book.orders.active(self._clock())
+
+    def all(self) -> list[Order]:
+        """The orders that hold or held lately, the newest first."""
+        return list(self._book.orders.all())
+
     async def _write(self, control: Control) -> Order:
         deadline = self._settings.kafka.deadline_seconds
         key, value = control.control_id.encode(), encode(control)
@@ -112,13 +120,22 @@ class ControlPen:
         return full_name(self._settings.kafka, topic)
 
 
-def _check(
-    action: ControlAction, scope: ControlScope, target_pool: str, until: int | None, now: int, *, everything: bool
-) -> None:
+def check_scope(scope: ControlScope, *, everything: bool) -> None:
+    """Raise unless a scope that excludes nothing is meant so, and any other is not.
+
+    Raises:
+        MissingValueError, InvalidRequestError: says what to change.
+    """
     if scope == EVERYTHING and not everything:
         raise MissingValueError("scope", public="An order about everything must say so: all", pointer="/scope")
     if scope != EVERYTHING and everything:
         raise InvalidRequestError("all", public="Say either all or a scope", pointer="/all")
+
+
+def _check(
+    action: ControlAction, scope: ControlScope, target_pool: str, until: int | None, now: int, *, everything: bool
+) -> None:
+    check_scope(scope, everything=everything)
     if scope.campaign_id is not None and scope.tenant is None and scope.account is None:
         # Two customers may use the same word for their campaigns.
         raise MissingValueError(

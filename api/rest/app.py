@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI, Request
@@ -25,6 +26,7 @@ from depesche.api.rest.retarus_errors import of_error, rejected
 from depesche.api.rest.routes import (
     accounts,
     alerts,
+    controls,
     customers,
     domains,
     emails,
@@ -53,6 +55,7 @@ TAGS = [
     {"name": "jobs", "description": "The Retarus-compatible job interface, with HTTP Basic."},
     {"name": "suppressions", "description": "Who gets no mail and why; add and lift by hand."},
     {"name": "directory", "description": "Customers, accounts, sender domains and keys. Needs a key that may manage."},
+    {"name": "controls", "description": "What waits, and an operator's orders about it."},
     {"name": "registry", "description": "The log's Avro schemas, read-only, in the shape of Confluent's registry."},
     {"name": "health", "description": "Alive, ready, and the numbers."},
 ]
@@ -75,6 +78,7 @@ def build_app(tools: Tools) -> FastAPI:
     app.state.tools = tools
     app.state.budget = BodyBudget(BODIES_AT_ONCE * tools.settings.rest.max_body)
     app.state.recent = Recent()
+    app.state.inspections = asyncio.Semaphore(controls.AT_ONCE)
     router = APIRouter()
     nouns = (
         emails,
@@ -87,6 +91,7 @@ def build_app(tools: Tools) -> FastAPI:
         accounts,
         domains,
         keys,
+        controls,
         registry,
         health,
         pages,

@@ -1,24 +1,20 @@
-"""Reads and writes mail.sweeps, the memory of which records an order has brought back from the ladder before their time."""
+"""The memory of which records an order has brought back from the ladder before their time: writes mail.sweeps, reads it back."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
-from depesche.analytics.log.client import full_name, reader
-from depesche.schemas.codec import decode, encode
-from depesche.schemas.errors import UndecodableError
+from depesche.analytics.controls.sweeps import read_sweeps
+from depesche.analytics.controls.swept import Swept
+from depesche.analytics.log.client import full_name
+from depesche.schemas.codec import encode
 from depesche.schemas.records import SweepMark, SweepPhase
 from depesche.schemas.service import Clock
 from depesche.schemas.settings import Settings
 from depesche.schemas.topics import RETRY, SWEEPS
-from depesche.streams.mail.sweeps import Swept
-from depesche.streams.stages.trail import stopped
-
-log = structlog.get_logger(__name__)
 
 _AT_ONCE = 20_000
 """Offsets in one mark; a record of mail.sweeps stays below 200 KB."""
@@ -65,33 +61,4 @@ class SweepLog:
 
     async def recall(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Swept]:
         """What is known of each of the ladder's ``partitions``, whose last keeper writes no more."""
-        found = {partition: Swept() for partition in partitions}
-        by_place = {(self._rungs[p.topic], p.partition): swept for p, swept in found.items()}
-        places = [TopicPartition(self._topic, number) for number in sorted({p.partition for p in partitions})]
-        consumer = reader(self._settings, "depesche-sweeps")
-        await consumer.start()
-        try:
-            first, end = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
-            left = {place for place in places if first[place] < end[place]}
-            if left:
-                consumer.assign(list(left))
-                await consumer.seek_to_beginning(*left)
-            while left:
-                for records in (await consumer.getmany(*left, timeout_ms=1000)).values():
-                    for record in records:
-                        self._learn(by_place, record.partition, record.value or b"")
-                left = {place for place in left if await consumer.position(place) < end[place]}
-        finally:
-            await stopped(consumer)
-        return found
-
-    @staticmethod
-    def _learn(by_place: dict[tuple[str, int], Swept], number: int, value: bytes) -> None:
-        try:
-            mark = decode(SweepMark, value)
-        except UndecodableError as fault:
-            log.error("sweep_unreadable", partition=number, cause=str(fault))
-            return
-        swept = by_place.get((mark.rung, number))
-        if swept is not None:
-            swept.learn(mark)
+        return await read_sweeps(self._settings, partitions)

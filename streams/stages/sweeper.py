@@ -24,6 +24,7 @@ from aiokafka.structs import TopicPartition
 
 from depesche.analytics.controls.book import ControlBook
 from depesche.analytics.controls.orders import fits
+from depesche.analytics.controls.swept import Swept
 from depesche.analytics.log.client import full_name, reader
 from depesche.schemas.codec import decode, encode
 from depesche.schemas.crashpoints import crashpoint
@@ -32,7 +33,7 @@ from depesche.schemas.records import MailUnit, SweepPhase
 from depesche.schemas.service import Clock
 from depesche.schemas.settings import Settings
 from depesche.schemas.topics import OUTBOUND
-from depesche.streams.mail.sweeps import Sweep, Swept, sweep_of
+from depesche.streams.mail.sweeps import Sweep, sweep_of
 from depesche.streams.runner.stage import Record
 from depesche.streams.stages.hand import ORDER
 from depesche.streams.stages.sweep_log import SweepLog

@@ -15,6 +15,9 @@ import pytest
 from fastapi import FastAPI
 
 from depesche.analytics.archive.keyring import Keyring
+from depesche.analytics.backlog.backlog import Backlog
+from depesche.analytics.controls.book import ControlBook
+from depesche.analytics.controls.pen import ControlPen
 from depesche.analytics.directory.book import record_key
 from depesche.analytics.directory.directory import Directory
 from depesche.analytics.directory.registrar import Registrar, new_account
@@ -33,6 +36,7 @@ from depesche.api.rest.tools import Tools
 from depesche.schemas.codec import decode, encode
 from depesche.schemas.records import (
     ArchiveRef,
+    ControlScope,
     CredentialUse,
     DirectoryKind,
     DirectoryRecord,
@@ -44,7 +48,7 @@ from depesche.schemas.records import (
 )
 from depesche.schemas.service import now_ms
 from depesche.schemas.settings import Settings
-from depesche.schemas.topics import DIRECTORY, SUPPRESSION_REQUESTS
+from depesche.schemas.topics import CONTROLS, DIRECTORY, SUPPRESSION_REQUESTS
 from depesche.streams.mail.suppression import after_request
 from depesche.streams.mail.suppression_facts import Policy
 
@@ -69,6 +73,7 @@ class MemoryLog:
     records: list[tuple[str, bytes, bytes | None]] = field(default_factory=list)
     directory: Directory | None = None
     suppressions: SuppressionBook | None = None
+    controls: ControlBook | None = None
     client: Any = None
 
     async def partitions_for(self, topic: str) -> set[int]:
@@ -82,6 +87,9 @@ class MemoryLog:
             self.directory._next = offset + 1
         if topic.endswith(SUPPRESSION_REQUESTS.name) and self.suppressions is not None and value is not None:
             self._fold(self.suppressions, decode(SuppressionRequest, value), offset)
+        if topic.endswith(CONTROLS.name) and self.controls is not None:
+            self.controls._take(SimpleNamespace(key=key, value=value, offset=offset))  # type: ignore[arg-type]
+            self.controls._follower.next = offset + 1
         sent = asyncio.get_running_loop().create_future()
         sent.set_result(SimpleNamespace(offset=offset, partition=0))
         return sent
@@ -157,6 +165,10 @@ async def _no_alerts() -> Ledger:
     return Ledger()
 
 
+async def _nothing_waits(scope: ControlScope) -> Backlog:
+    return Backlog(scope)
+
+
 async def a_world(directory: Path, settings: Settings | None = None, store: StoreClient | None = None) -> World:
     settings = (settings or Settings()).model_copy(update={"home": directory})
     settings.archive_directory.mkdir(parents=True, exist_ok=True)
@@ -181,7 +193,10 @@ async def a_world(directory: Path, settings: Settings | None = None, store: Stor
     requests = Requests(settings, log)  # type: ignore[arg-type]
     requests._partitions = 1
     desk = SuppressionDesk(suppressions, requests, book, keyring)
-    tools = Tools(settings, hallway, book, registrar, store, PaceBook(settings), _no_alerts, desk)
+    log.controls = ControlBook(settings)
+    pen = ControlPen(settings, log.controls, log)  # type: ignore[arg-type]
+    kept = (store, PaceBook(settings), _no_alerts, desk)
+    tools = Tools(settings, hallway, book, registrar, *kept, pen=pen, inspect=_nothing_waits)
     app = build_app(tools)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app, client=("127.0.0.1", 50000)), base_url=ROOT)
     return World(

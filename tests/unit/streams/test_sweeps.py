@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from depesche.analytics.controls.swept import Offsets, Swept
 from depesche.schemas.records import Control, ControlAction, ControlScope, ControlState, SweepMark, SweepPhase
-from depesche.streams.mail.sweeps import Offsets, Swept, sweep_of
+from depesche.streams.mail.sweeps import sweep_of
 
 NOW = 1_000_000
 
