@@ -291,20 +291,8 @@ async def _rest(tools: Toolbox) -> Service:
     alerts = AlertBook(tools.settings)
     tools.at_the_end(alerts.stop)
     pace, desk = await tools.pace(), await tools.suppression_desk()
-    return RestDoor(
-        Tools(
-            tools.settings,
-            hallway,
-            directory,
-            registrar,
-            tools.store,
-            pace,
-            alerts.current,
-            desk,
-            pen=pen,
-            inspect=counted,
-        )
-    )
+    kept = (tools.store, pace, alerts.current, desk)
+    return RestDoor(Tools(tools.settings, hallway, directory, registrar, *kept, pen=pen, inspect=counted))
 
 
 async def _prepare(tools: Toolbox) -> Service:

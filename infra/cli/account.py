@@ -29,6 +29,8 @@ def add_to(app: typer.Typer) -> None:
     noun.command(epilog="Example: depesche account create shop --customer 10001 --interface smtp")(create)
     noun.command("list", epilog="Example: depesche account list --customer 10001")(list_all)
     noun.command(epilog="Example: depesche account show 10000_local_7b1c6e52-0d53-4e0a-9a55-5d1f7a3c2e10")(show)
+    noun.command(epilog="Example: depesche account lock 10001_local_0f0e...")(lock)
+    noun.command(epilog="Example: depesche account unlock 10001_local_0f0e...")(unlock)
     noun.command(epilog="Example: depesche account remove 10001_local_0f0e...")(remove)
     app.add_typer(noun, name="account")
 
@@ -79,6 +81,37 @@ def show(id_: ID, json: JSON = False) -> None:
     from depesche.schemas.records import DirectoryKind
 
     show_thing(DirectoryKind.ACCOUNT, id_, as_json=json)
+
+
+def lock(id_: ID, json: JSON = False) -> None:
+    """Lock an account, for abuse: within a second it can submit nothing more, and what is not prepared yet is not sent.
+
+    What is on its way already goes on; `depesche control drop --account ID` stops that too.
+    """
+    _set_status(id_, "locked", as_json=json)
+
+
+def unlock(id_: ID, json: JSON = False) -> None:
+    """Let a locked or disabled account submit again."""
+    _set_status(id_, "active", as_json=json)
+
+
+def _set_status(id_: str, word: str, *, as_json: bool) -> None:
+    from dataclasses import replace
+
+    from depesche.infra.cli.things import BY, Desk, at_desk, told
+    from depesche.schemas.errors import NotFoundError
+    from depesche.schemas.records import Status
+
+    async def work(desk: Desk) -> None:
+        found = desk.directory.book.account(id_)
+        if found is None:
+            raise NotFoundError(f"no account {id_}", public=f"There is no account {id_}")
+        tenant, account = found
+        await desk.registrar.change(tenant, id_, replace(account, status=Status(word)), BY)
+
+    at_desk(work)
+    told({"id": id_, "status": word}, f"account {id_} is {word}.", as_json=as_json)
 
 
 def remove(id_: ID, json: JSON = False) -> None:

@@ -130,6 +130,8 @@ def _particulars(event: Event, unit: Hit | None = None) -> str:
         parts.append(event.reason)
     if event.finding:
         parts.append(event.finding)
+    if event.type == "cancelled":
+        parts.append(f"by {event.detail.get('by') or 'an order'}, order {event.detail.get('control_id', '')}")
     if event.ambiguous:
         parts.append("may have arrived although no reply was read")
     if event.next_attempt_at:

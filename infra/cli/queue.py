@@ -74,11 +74,11 @@ def count(
     groups = backlog.groups(by.value)
     if oldest:
         groups.sort(key=lambda pair: pair[1].oldest)
-    rows: list[dict[str, Any]] = [{by.value: name, **group.to_json(now)} for name, group in groups]
+    rows: list[dict[str, Any]] = [{"by": by.value, "name": name, **group.to_json(now)} for name, group in groups]
     if json:
         write_json(*rows)
         return
-    columns = (by.value, "waiting", "with_couriers", "oldest", "next", "why")
+    columns = (by.value, "waiting", "with_couriers", "oldest", "next", "waits_for")
     write_rows([_readable(row) for row in rows], columns, as_json=False, empty="Nothing waits.")
     if len(rows) > 1:
         talk().print(f"{backlog.total().units:,} units wait.")
@@ -145,7 +145,7 @@ def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
     next_ = row["next_in_seconds"]
     whys = ", ".join(f"{why} ({number:,})" for why, number in row["why"].items())
     shown = "now" if next_ is None else f"in {span(next_)}"
-    return {**row, "oldest": span(row["oldest_seconds"]), "next": shown, "why": whys}
+    return {**row, row["by"]: row["name"], "oldest": span(row["oldest_seconds"]), "next": shown, "waits_for": whys}
 
 
 def _next(row: Mapping[str, Any]) -> str:
