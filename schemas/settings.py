@@ -267,9 +267,12 @@ class PaceSettings(Part):
     block_share: float = Field(
         0.3, gt=0, le=1, description="The share of reputation and policy refusals from which a provider is suspended."
     )
+    block_answers: int = Field(
+        10, ge=1, description="And their number: a few mails refused for what they are suspend no provider."
+    )
     cut: float = Field(0.7, ge=0.1, lt=1, description="A lowered rate is this part of what was really delivered.")
     connections_cut: float = Field(0.5, ge=0.1, lt=1, description="Lowered connections are this part of those before.")
-    least_per_minute: float = Field(2, gt=0, description="A rate is never lowered below.")
+    least_per_minute: float = Field(6, gt=0, description="A rate is never lowered below.")
     raise_factor: float = Field(1.1, gt=1, le=2, description="A rate grows by this factor in each quiet window.")
     near: float = Field(
         0.9, gt=0, lt=1, description="It stops at this part of the rate that was too much, for as long as is held."

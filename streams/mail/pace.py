@@ -135,21 +135,20 @@ class Law:
     ) -> Verdict | Standing | None:
         if effect is PaceEffect.DELIVERED:
             return self._raised(standing)
-        if effect is PaceEffect.BLOCKED and self._counts(totals, totals.blocked, self._settings.block_share):
-            return self._suspended(standing, totals, reason)
+        if effect is PaceEffect.BLOCKED:
+            settings, some = self._settings, totals.blocked
+            blocked = some >= settings.block_answers and totals.share(some) >= settings.block_share
+            return self._suspended(standing, totals, reason) if blocked else None
         crowded = effect is PaceEffect.CROWDED
         if crowded or effect in (PaceEffect.THROTTLED, PaceEffect.DOUBTFUL):
             some = totals.crowded if crowded else totals.slow
-            if self._counts(totals, some, self._settings.share):
+            if some >= self._settings.answers and totals.share(some) >= self._settings.share:
                 if standing.lowered_at and standing.now - standing.lowered_at < self._window * _SETTLE:
                     return replace(standing, refused_at=standing.now)
                 if crowded and standing.connections != 1:
                     return self._fewer_connections(standing, totals, reason)
                 return self._lowered(standing, totals, some, reason)
         return None
-
-    def _counts(self, totals: Totals, some: int, share: float) -> bool:
-        return some >= self._settings.answers and totals.share(some) >= share
 
     # Down.
 

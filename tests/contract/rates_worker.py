@@ -1,5 +1,5 @@
 """The production agents in a process of their own, so that they can be killed. Usage: rates_worker.py HOME BOOTSTRAP PREFIX
-[PARTITIONS]."""
+[PARTITIONS], or rates_worker.py SETTINGS.json."""
 
 import asyncio
 import sys
@@ -8,8 +8,15 @@ from pathlib import Path
 from depesche.schemas.settings import KafkaSettings, Settings
 from depesche.streams.agents.service import Agents
 
+
+def settings_of(arguments: list[str]) -> Settings:
+    """From a file with all settings, or from the few that matter."""
+    if arguments[0].endswith(".json"):
+        return Settings.model_validate_json(Path(arguments[0]).read_text())
+    home, bootstrap, prefix, *partitions = arguments
+    kafka = KafkaSettings(bootstrap=bootstrap, topic_prefix=prefix, partitions=int(*partitions or (2,)))
+    return Settings(home=Path(home), kafka=kafka)
+
+
 if __name__ == "__main__":
-    partitions = int(sys.argv[4]) if len(sys.argv) > 4 else 2
-    kafka = KafkaSettings(bootstrap=sys.argv[2], topic_prefix=sys.argv[3], partitions=partitions)
-    made = Settings(home=Path(sys.argv[1]), kafka=kafka)
-    asyncio.run(Agents(made).run(lambda: print("ready", flush=True)))
+    asyncio.run(Agents(settings_of(sys.argv[1:])).run(lambda: print("ready", flush=True)))
