@@ -317,7 +317,8 @@ async def _deliver(tools: Toolbox) -> Service:
     from depesche.streams.stages.deliver import Deliver
     from depesche.streams.stages.terms import Guidance
 
-    controls, guidance = await tools.controls(), Guidance(tools.shaping.of, await tools.pace())
+    controls, directory = await tools.controls(), await tools.directory()
+    guidance = Guidance(tools.shaping.of, await tools.pace(), directory.pool_addresses)
     return Deliver(
         tools.settings,
         tools.keyring,

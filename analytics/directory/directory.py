@@ -16,12 +16,13 @@ from aiokafka.structs import ConsumerRecord
 
 from depesche.analytics.archive.keyring import Keyring
 from depesche.analytics.directory.book import Book
+from depesche.analytics.directory.pools import pool_of
 from depesche.analytics.directory.secrets import hash_of, split_token
 from depesche.analytics.directory.things import OwnedDomain, Principal, SigningKey
 from depesche.analytics.log.client import full_name, reader
 from depesche.schemas.codec import decode
 from depesche.schemas.errors import LogUnavailableError, UnauthorizedError, UndecodableError
-from depesche.schemas.records import Account, Credential, CredentialUse, Customer, DirectoryRecord, Status
+from depesche.schemas.records import Account, Credential, CredentialUse, Customer, DirectoryRecord, PoolAddress, Status
 from depesche.schemas.service import Clock, now_ms
 from depesche.schemas.settings import Settings
 from depesche.schemas.topics import DIRECTORY
@@ -125,6 +126,11 @@ class Directory:
     def domain(self, name: str) -> OwnedDomain | None:
         """The sender domain with its owner, or nothing."""
         return self.book.domain(name)
+
+    def pool_addresses(self, pool: str) -> tuple[PoolAddress, ...]:
+        """The own addresses of an egress pool; none when nobody has made it."""
+        found = pool_of(self.book, pool)
+        return found.addresses if found is not None else ()
 
     def sender_domain(self, name: str, principal_tenant: str, account: str) -> OwnedDomain | None:
         """The domain if this account may send from it now."""

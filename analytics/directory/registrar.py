@@ -17,6 +17,7 @@ from depesche.analytics.archive.keyring import Keyring
 from depesche.analytics.directory.book import record_key
 from depesche.analytics.directory.directory import Directory
 from depesche.analytics.directory.dkim_keys import Algorithm, NewDKIMKey, new_dkim_key
+from depesche.analytics.directory.pools import OPERATOR, check_known, check_pool, check_unused, pool_name
 from depesche.analytics.directory.secrets import NewSecret, new_secret
 from depesche.analytics.log.client import acknowledged, full_name
 from depesche.schemas.codec import encode
@@ -30,6 +31,7 @@ from depesche.schemas.records import (
     DirectoryRecord,
     DKIMKey,
     Interface,
+    Pool,
     SenderDomain,
     Status,
 )
@@ -38,8 +40,8 @@ from depesche.schemas.settings import Settings
 from depesche.schemas.topics import AUDIT, DIRECTORY
 from depesche.schemas.values import domain_name
 
-Thing = Customer | Account | SenderDomain | Credential
-T = TypeVar("T", Customer, Account, SenderDomain, Credential)
+Thing = Customer | Account | SenderDomain | Credential | Pool
+T = TypeVar("T", Customer, Account, SenderDomain, Credential, Pool)
 
 TLS_POLICIES = ("may", "must")
 """What a sender domain can ask of TLS towards the far side: encrypted when it works, or else not delivered."""
@@ -49,6 +51,7 @@ _KIND: dict[type, DirectoryKind] = {
     Account: DirectoryKind.ACCOUNT,
     SenderDomain: DirectoryKind.DOMAIN,
     Credential: DirectoryKind.KEY,
+    Pool: DirectoryKind.POOL,
 }
 
 
@@ -115,6 +118,16 @@ class Registrar:
         value = SenderDomain(accounts=accounts, status=Status.ACTIVE, tls=tls, dkim=(key,))
         return await self._register(tenant, domain_name(name), value, by)
 
+    async def add_pool(self, name: str, value: Pool, by: str) -> Pool:
+        """Make an egress pool; it belongs to the operator.
+
+        Raises:
+            ConflictError: there is one of this name, or one of the addresses is in another.
+            InvalidRequestError: the name is not possible, or there is no address.
+        """
+        check_pool(self._directory.book, name, value)
+        return await self._register(OPERATOR, name, value, by)
+
     async def rotate_dkim(self, name: str, tenant: str, by: str, algorithm: Algorithm = "rsa-sha256") -> DKIMKey:
         """Add a new active key under the next selector; the old one stays active until it is retired.
 
@@ -160,8 +173,15 @@ class Registrar:
 
         Raises:
             NotFoundError: this customer has no such thing.
+            InvalidRequestError: a sender domain names a pool that is not there, or a pool cannot be like this.
+            ConflictError: a pool takes an address that is in another.
         """
         kind = _KIND[type(value)]
+        if isinstance(value, SenderDomain):
+            check_known(self._directory.book, value.pool)
+            value = replace(value, pool=pool_name(value.pool))
+        elif isinstance(value, Pool):
+            check_pool(self._directory.book, id_, value)
         if self._directory.book.claim_of(kind, id_, tenant) is None:
             raise NotFoundError(f"no {kind.value} {id_} of {tenant}")
         await self._write(kind, id_, tenant, value, by)
@@ -171,7 +191,10 @@ class Registrar:
 
         Raises:
             NotFoundError: this customer has no such thing.
+            ConflictError: sender domains still name this pool.
         """
+        if kind is DirectoryKind.POOL:
+            check_unused(self._directory.book, id_)
         if self._directory.book.claim_of(kind, id_, tenant) is None:
             raise NotFoundError(f"no {kind.value} {id_}")
         await self._write(kind, id_, tenant, None, by)

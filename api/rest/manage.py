@@ -29,12 +29,13 @@ from depesche.schemas.records import (
     CredentialUse,
     Customer,
     DirectoryKind,
+    Pool,
     SenderDomain,
     Status,
 )
 
 Manager = Annotated[Principal, Depends(by_bearer("manage"))]
-T = TypeVar("T", Customer, Account, SenderDomain, Credential)
+T = TypeVar("T", Customer, Account, SenderDomain, Credential, Pool)
 
 WHOLE_SERVICE = "*"
 """Customer number of an operator's key that manages all customers; any other operator's key manages its own customer."""

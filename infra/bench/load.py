@@ -85,7 +85,7 @@ async def _worker(args: argparse.Namespace, numbers: Iterator[int], pool: list[b
 async def _one(
     args: argparse.Namespace, connection: Connection, number: int, pool: list[bytes], result: Result
 ) -> None:
-    recipient = f"r{number}@b{number % DOMAINS}.bench.test"
+    recipient = f"r{number}@{args.domain or f'b{number % DOMAINS}.bench.test'}"
     reply, seconds = await connection.send(
         args.sender, recipient, message(number, pool[number % len(pool)], args.sender, recipient)
     )
@@ -130,6 +130,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--connections", type=int, default=20)
     parser.add_argument("--rate", type=float, default=0, help="mails per second; 0: as fast as they are taken")
+    parser.add_argument("--domain", default="", help="where all mail goes; default: sixteen domains in turn")
     parser.add_argument("--sender", default="news@shop.test")
     return parser.parse_args(argv)
 

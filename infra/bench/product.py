@@ -23,6 +23,8 @@ from depesche.schemas.errors import SetupError
 
 COMMAND = str(Path(sys.executable).with_name("depesche"))
 #: Started for the demo only; their CPU is the far side's, not the product's.
+DEAD = "dead-provider.test"
+"""A domain whose mail host is an address at which nobody listens."""
 FAR_SIDE = ("sandbox", "postfix")
 
 
@@ -98,6 +100,7 @@ class Product:
         zone = ZoneFolder(self.home / "sandbox" / "zone")
         records = [Record("mx.bench.test", "A", self.sink[0])]
         records += [Record(f"b{number}.bench.test", "MX", "10 mx.bench.test") for number in range(DOMAINS)]
+        records += [Record(DEAD, "MX", f"10 mx.{DEAD}"), Record(f"mx.{DEAD}", "A", "127.0.0.9")]
         zone.publish(*records)
 
     async def _until_ready(self) -> None:

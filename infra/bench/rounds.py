@@ -125,7 +125,14 @@ async def measure(
     )
 
 
-async def _load(port: int, size: int, count: int, first: int, rate: float, connections: int) -> dict[str, Any]:
+async def backlog(subject: Subject, domain: str, size: int, count: int, first: int) -> None:
+    """Hand in ``count`` mails for a domain that takes none, and do not wait for them."""
+    await _load(subject.port, size, count, first, 0, 20, domain)
+
+
+async def _load(
+    port: int, size: int, count: int, first: int, rate: float, connections: int, domain: str = ""
+) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         *(
             sys.executable,
@@ -138,7 +145,7 @@ async def _load(port: int, size: int, count: int, first: int, rate: float, conne
             "--count",
             str(count),
         ),
-        *("--first", str(first), "--rate", str(rate), "--connections", str(connections)),
+        *("--first", str(first), "--rate", str(rate), "--connections", str(connections), "--domain", domain),
         stdout=subprocess.PIPE,
     )
     out, _ = await process.communicate()

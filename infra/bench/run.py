@@ -22,9 +22,9 @@ from rich.console import Console
 from depesche.infra.bench import peer as peers
 from depesche.infra.bench.mails import SIZES
 from depesche.infra.bench.peer import Peer
-from depesche.infra.bench.product import Product
+from depesche.infra.bench.product import DEAD, Product
 from depesche.infra.bench.report import show
-from depesche.infra.bench.rounds import Run, Sink, Subject, measure
+from depesche.infra.bench.rounds import Run, Sink, Subject, backlog, measure
 from depesche.schemas.errors import SetupError
 
 console = Console(stderr=True)
@@ -97,6 +97,19 @@ async def sustained(minutes: float, product: Product, sink: Sink, numbers: Numbe
     return {"run": run, "minutes": minutes, "backlog": backlog}
 
 
+async def backlogged(args: argparse.Namespace, product: Product, sink: Sink, numbers: Numbers) -> dict[str, object]:
+    """The cost per delivered unit without and with ``--backlog`` units that wait for a dead provider."""
+    small = ("10KB", SIZES["10KB"])
+    before = await measure("depesche", product, sink, small, args.count, numbers.take(args.count))
+    await backlog(product, DEAD, 1_000, args.backlog, numbers.take(args.backlog))
+    console.print(f"{args.backlog} units wait for a dead provider; a minute for them to settle on the ladder")
+    await asyncio.sleep(60)
+    after = await measure("depesche", product, sink, small, args.count, numbers.take(args.count))
+    ratio = round(after.cpu_sum / before.cpu_sum, 3)
+    console.print(f"cost per delivered unit: {before.cpu_sum} ms alone, {after.cpu_sum} ms with the backlog ({ratio})")
+    return {"units": args.backlog, "before": before, "after": after, "ratio": ratio}
+
+
 async def bench(args: argparse.Namespace) -> dict[str, object]:
     """Everything, on directories and processes of its own."""
     with tempfile.TemporaryDirectory(prefix="depesche-bench-", dir=args.directory) as name:
@@ -137,6 +150,8 @@ async def _measured(
     }
     result["throughput"] = await throughput(args, subjects, sink, numbers)
     result["latency"] = await latency(args, subjects, sink, numbers) if args.latency_seconds else {}
+    if args.backlog:
+        result["backlog"] = await backlogged(args, product, sink, numbers)
     if args.sustain:
         result["sustained"] = await sustained(args.sustain, product, sink, numbers)
     if not args.no_audit:
@@ -161,6 +176,14 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--warm-up", type=int, default=20_000, help="mails before anything is measured")
     parser.add_argument("--latency-seconds", type=int, default=20, help="length of each latency run; 0: none")
     parser.add_argument("--sustain", type=float, default=0, help="minutes of 200 KB at 41.7/s; 0: none")
+    parser.add_argument(
+        "--backlog",
+        type=int,
+        nargs="?",
+        const=5_000,
+        default=0,
+        help="units that wait for a dead provider while the cost elsewhere is measured; without a number 5,000",
+    )
     parser.add_argument("--alone", action="store_true", help="without the peer")
     parser.add_argument("--no-audit", action="store_true", help="without depesche audit at the end")
     parser.add_argument("--port", type=int, default=32000, help="first port; a hundred above it are used")

@@ -62,6 +62,7 @@ def all_checks() -> Mapping[str, Check]:
         "home": doctor_home.home,
         "keys": doctor_home.keys,
         "certificate": doctor_home.certificate,
+        "shaping": doctor_home.shaping,
         "jars": doctor_home.jars,
         "stack": doctor_far_side.stack,
         "ports": doctor_machine.ports,

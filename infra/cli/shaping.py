@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from depesche.infra.cli import what_if
 from depesche.infra.cli.terminal import JSON, settings_or_fail, talk, write_json, write_rows, write_text
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def add_to(app: typer.Typer) -> None:
         epilog="Example: depesche shaping check new-shaping.toml && mv new-shaping.toml .depesche/shaping.toml"
     )(check)
     noun.command(epilog="Example: depesche shaping explain ada@example.org --from shop.test")(explain)
+    what_if.add_to(noun)
     app.add_typer(noun, name="shaping")
 
 

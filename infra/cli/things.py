@@ -21,7 +21,7 @@ from depesche.infra.cli.quiet import asking_kafka
 from depesche.infra.cli.terminal import settings_or_fail, talk, write_json, write_pairs, write_rows
 from depesche.infra.local.seed import read_demo
 from depesche.schemas.errors import NotFoundError, SetupError
-from depesche.schemas.records import Account, Credential, Customer, DirectoryKind, SenderDomain
+from depesche.schemas.records import Account, Credential, Customer, DirectoryKind, Pool, SenderDomain
 from depesche.schemas.settings import Settings
 
 BY = "depesche command"
@@ -117,6 +117,12 @@ def row_of(entry: Entry) -> dict[str, Any]:
                 "use": value.use.value,
                 "status": value.status.value,
                 "ends_with": value.hint,
+            }
+        case Pool() as value:
+            row |= {
+                "addresses": [f"{one.ip}={one.helo}" if one.helo else one.ip for one in value.addresses],
+                "warm_up_plan": list(value.warm_up_plan),
+                "overflow_pool": value.overflow_pool,
             }
     return row | {"changed_by": record.changed_by}
 

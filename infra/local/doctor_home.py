@@ -16,6 +16,8 @@ from depesche.infra.local.fault import LocalFault
 from depesche.infra.local.home_lock import HomeLock
 from depesche.infra.local.home_state import faults, state_of, too_open
 from depesche.infra.local.seed import read_demo
+from depesche.schemas.errors import SetupError
+from depesche.streams.stages.shaping_watch import read_file
 
 _SOON = datetime.timedelta(days=14)
 
@@ -33,6 +35,18 @@ async def home(case: Case) -> list[Finding]:
         await asyncio.to_thread(try_writing, place)
         found += _remains(case)
     return found or [ok(f"{place} is whole and can be written.")]
+
+
+async def shaping(case: Case) -> list[Finding]:
+    """The operator's shaping file is valid; couriers go on with the last good one, but do not start with a bad one."""
+    path = case.settings.shaping_file
+    if not path.exists():
+        return [ok("There is no shaping file of your own; the shipped one holds.")]
+    try:
+        blocks = read_file(path)
+    except SetupError as fault:
+        return [fail(str(fault), fault.fix)]
+    return [ok(f"{path} is valid: {len(blocks)} blocks.")]
 
 
 def try_writing(folder: Path) -> None:

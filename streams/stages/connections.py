@@ -9,11 +9,14 @@ import random
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeAlias
 
+from depesche.schemas.records import PoolAddress
 from depesche.schemas.settings import DeliverSettings, Settings
+from depesche.streams.mail.route import POOL
 from depesche.streams.mail.tls_policy import Asked, Requirement, required
 from depesche.streams.mail.tls_report import TLSSession
 from depesche.streams.stages.tls_sessions import TLSTally, session_of
@@ -26,9 +29,14 @@ _MOST_TRIES = 8
 _ADDRESSES_PER_HOST = 3
 _LONGEST_SECONDS = 600.0
 """No new try is begun after so long; hosts that hang one after the other must not hold a courier for an hour."""
+_NEXT_SECONDS = 5.0
+"""How long a connection may take where there is another address to try."""
 _SHUN_SECONDS = 60.0
 _PLAIN_SECONDS = 600.0
 _MEMORY = 10_000
+_ANY = PoolAddress(ip="")
+OwnAddresses: TypeAlias = Callable[[str], Sequence[PoolAddress]]
+"""The own addresses of an egress pool by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +45,13 @@ class _Way:
 
     host: Host
     address: str
-    source_ip: str
+    source: PoolAddress
     requirement: Requirement
+
+    @property
+    def source_ip(self) -> str:
+        """The own address; empty when the system may choose."""
+        return self.source.ip
 
 
 class Connections:
@@ -52,6 +65,7 @@ class Connections:
         clock: Callable[[], float] = time.monotonic,
         authorities: Callable[[], ssl.SSLContext] = ssl.create_default_context,
         tally: Callable[[TLSSession], None] | None = None,
+        own: OwnAddresses | None = None,
     ) -> None:
         """Prepare to open.
 
@@ -62,6 +76,7 @@ class Connections:
             clock: monotonic seconds.
             authorities: makes the context for hosts that must prove their name by a known authority; asked once.
             tally: told of every session on which it came to the question of TLS.
+            own: the own addresses of each egress pool; a pool without any has those of the settings.
         """
         self._settings = settings
         self._helo = helo
@@ -70,11 +85,13 @@ class Connections:
         self._authorities = authorities
         self._strict: ssl.SSLContext | None = None
         self._tally = tally
+        self._own = own or (lambda pool: ())
+        self._by_settings = tuple(PoolAddress(ip=ip) for ip in settings.source_ips)
         self._shunned: OrderedDict[str, float] = OrderedDict()
         self._plain: OrderedDict[str, float] = OrderedDict()
         self._turn = 0
 
-    async def open(self, hosts: Hosts, tls: Asked = "may") -> SMTPConnection | Answer:
+    async def open(self, hosts: Hosts, tls: Asked = "may", pool: str = POOL) -> SMTPConnection | Answer:
         """A connection to one of ``hosts`` (verdict ``found``), or the answer of those that were tried.
 
         A host that does not answer, does not greet, greets with a refusal or is not as its domain's TLS policy wants it is
@@ -83,15 +100,17 @@ class Connections:
         Args:
             hosts: whom to try, with what their domain asks of TLS.
             tls: what the sender asks of TLS.
+            pool: the egress pool to send from.
         """
         answers: list[Answer] = []
         begun = self._clock()
-        for way in self._ways(hosts, tls):
+        ways = self._ways(hosts, tls, pool)
+        for way in ways:
             if way.requirement.refusal:
                 answers.append(_refused(way))
                 self._count(hosts, way, way.requirement.result)
                 continue
-            result = await self._try(hosts, way)
+            result = await self._try(hosts, way, last=way is ways[-1])
             if isinstance(result, SMTPConnection):
                 self._shunned.pop(way.address, None)
                 return result
@@ -103,30 +122,33 @@ class Connections:
                 break
         return _summed_up(answers)
 
-    def _ways(self, hosts: Hosts, tls: Asked) -> list[_Way]:
+    def _ways(self, hosts: Hosts, tls: Asked, pool: str) -> list[_Way]:
         """The tries in order; what failed just now comes last, and a host that must not be used stands there once."""
         found = []
+        own = self._own(pool) or self._by_settings
         for host in hosts.in_order(self._shuffle):
             requirement = required(host.name, hosts.domain, tls, host.dane, hosts.sts)
             for address in host.addresses[: 1 if requirement.refusal else _ADDRESSES_PER_HOST]:
-                source_ip = self._source_ip(address)
-                if source_ip is not None:
-                    found.append(_Way(host, address, source_ip, requirement))
+                source = self._source(own, address)
+                if source is not None:
+                    found.append(_Way(host, address, source, requirement))
         return sorted(found, key=lambda way: self._noted(self._shunned, way.address))[:_MOST_TRIES]
 
-    def _source_ip(self, address: str) -> str | None:
-        """An own address of the same family, each in turn; empty when the system may choose, None when there is none."""
-        own = self._settings.source_ips
+    def _source(self, own: Sequence[PoolAddress], address: str) -> PoolAddress | None:
+        """An own address of the same family, each in turn; an empty one when the system may choose, None when there is none."""
         if not own:
-            return ""
-        fitting = [mine for mine in own if (":" in mine) == (":" in address)]
+            return _ANY
+        fitting = [mine for mine in own if (":" in mine.ip) == (":" in address)]
         if not fitting:
             return None
         self._turn += 1
         return fitting[self._turn % len(fitting)]
 
-    async def _try(self, hosts: Hosts, way: _Way) -> SMTPConnection | Answer:
+    async def _try(self, hosts: Hosts, way: _Way, *, last: bool) -> SMTPConnection | Answer:
         wanted, terms = way.requirement, self._terms(way)
+        if not last:
+            # A family or host that swallows packets must not cost the whole wait while another may answer.
+            terms = replace(terms, connect_seconds=min(_NEXT_SECONDS, self._settings.connect_seconds))
         if not wanted.encrypt and self._noted(self._plain, way.address) and not wanted.authority:
             terms = replace(terms, tls="never")
         result = await open_connection(way.host.name, way.address, terms)
@@ -161,7 +183,7 @@ class Connections:
         wanted = way.requirement
         tls: Asked = "must" if wanted.encrypt or wanted.authority else "may"
         return Terms(
-            self._helo,
+            way.source.helo or self._helo,
             self._settings.port,
             self._settings,
             way.source_ip,
@@ -194,13 +216,14 @@ class Connections:
         return memory.get(address, 0.0) > self._clock()
 
 
-def connections(settings: Settings, sessions: TLSTally) -> Connections:
-    """Connections as the settings want them, counted in ``sessions``."""
+def connections(settings: Settings, sessions: TLSTally, own: OwnAddresses | None = None) -> Connections:
+    """Connections as the settings want them, from the ``own`` addresses of each pool, counted in ``sessions``."""
     return Connections(
         settings.deliver,
         settings.deliver.helo or settings.smtp.hostname,
         authorities=partial(authorities, settings.tls),
         tally=sessions.add,
+        own=own,
     )
 
 

@@ -251,7 +251,7 @@ class Courier:
             if connection.usable and connection.sent < self._base.terms.shape.messages_per_connection:
                 return connection
             self._hang_up()
-        opened = await self._gear.connections.open(self.lane.hosts, self.lane.tls)
+        opened = await self._gear.connections.open(self.lane.hosts, self.lane.tls, self._base.terms.pool)
         if isinstance(opened, SMTPConnection):
             self._connection = opened
         return opened

@@ -394,7 +394,7 @@ class Deliver:
         scribe = Scribe(deliver, worker, sealing(self._keyring), shapes=guidance.shapes)
         recorder = Recorder(settings, marks, producer, scribe, await outcome_partitions(settings))
         sessions = TLSTally(settings, producer, worker)
-        ways, budget = connections(settings, sessions), ContentBudget()
+        ways, budget = connections(settings, sessions, guidance.own), ContentBudget()
         hand = Hand(self._controls, recorder, end, deliver.time_scale)
         check = SuppressionCheck(self._suppression, recorder, end, worker)
         return Gear(deliver, ways, archive, budget, marks, recorder, Pulse(), hand, end, sessions, check, guidance)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from depesche.analytics.archive.keyring import DataKey
 from depesche.analytics.controls.orders import Traits
+from depesche.analytics.directory.pools import pool_name
 from depesche.schemas.codec import encode
 from depesche.schemas.identity import event_id, recipient_key, unit_id
 from depesche.schemas.records import (
@@ -152,7 +153,7 @@ class UnitStory:
             tenant=job.tenant,
             account=job.account,
             recipient_key=self.recipient_key,
-            route=route_of(self.provider, sender.pool, shard_of(self.recipient_key, shards)),
+            route=route_of(self.provider, pool_name(sender.pool), shard_of(self.recipient_key, shards)),
             provider=self.provider,
             sender_domain=job.sender_domain,
             recipient_domain=self.domain,

@@ -15,6 +15,7 @@ from depesche.schemas.service import Clock
 from depesche.streams.mail.reply import Judgement
 from depesche.streams.mail.restraint import Restraint
 from depesche.streams.mail.shaping.shape import Shape
+from depesche.streams.stages.connections import OwnAddresses
 from depesche.streams.stages.turnstile import Turnstile
 
 log = structlog.get_logger(__name__)
@@ -27,10 +28,12 @@ class Guidance:
     Attributes:
         shapes: the shape of a provider.
         pace: the pace that all couriers keep; None: none is kept.
+        own: the own addresses of an egress pool; None: what the settings say.
     """
 
     shapes: Callable[[str], Shape]
     pace: PaceView | None = None
+    own: OwnAddresses | None = None
 
 
 class RouteTerms:
@@ -40,6 +43,7 @@ class RouteTerms:
         shape: what the shaping files say about its provider.
         turnstile: lets couriers pass at the rate in force.
         connections: how many couriers the route may have.
+        pool: the egress pool it leaves from.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class RouteTerms:
             monotonic: monotonic seconds.
         """
         self._route = route
-        self._pool, self._provider, _ = route.split("/")
+        self.pool, self._provider, _ = route.split("/")
         self._guidance = guidance
         self._scale = time_scale
         self._clock = clock
@@ -79,7 +83,7 @@ class RouteTerms:
         limits = [limit for limit in (self._scaled(shape.per_minute, shape.shards), self._scaled(own, 1)) if limit]
         connections = shape.connections
         if self._guidance.pace is not None:
-            pace = self._guidance.pace.pace(self._pool, self._provider)
+            pace = self._guidance.pace.pace(self.pool, self._provider)
             self._paced_until = now + (pace.suspended_until - self._clock()) / 1000 if pace.suspended_until else 0.0
             self._pace_reason = pace.reason
             connections = min(connections, pace.connections if pace.connections is not None else connections)

@@ -41,6 +41,7 @@ class Terms:
         server_name: name to ask the host for (SNI); empty: its own.
         check: what its certificate is held against; None: it is not looked at.
         policy: name of the policy that wants it so, for the record (``mail.tls_policy``).
+        connect_seconds: longest wait for the connection, if shorter than the settings'; 0: as they say.
     """
 
     helo: str
@@ -51,6 +52,7 @@ class Terms:
     server_name: str = ""
     check: Check | None = None
     policy: str = ""
+    connect_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +341,7 @@ async def _connect(channel: Channel, address: str, terms: Terms) -> str:
     loop = asyncio.get_running_loop()
     local = (terms.source_ip, 0) if terms.source_ip else None
     try:
-        async with asyncio.timeout(terms.waits.connect_seconds):
+        async with asyncio.timeout(terms.connect_seconds or terms.waits.connect_seconds):
             await loop.create_connection(lambda: channel, address, terms.port, local_addr=local)
     except TimeoutError:
         return "no connection in time"

@@ -4,6 +4,7 @@ import itertools
 import os
 import ssl
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import structlog
 from depesche.infra.local.certificate import Validity, ensure_certificate
 from depesche.infra.local.sink.answers import Answer, say
 from depesche.infra.local.sink.ground_truth import Arrival, GroundTruth, measure
-from depesche.infra.local.sink.listeners import TLS
+from depesche.infra.local.sink.listeners import TLS, Listener, Step
 from depesche.infra.local.sink.mailbox import Mailbox
 from depesche.infra.local.sink.scenarios import Script
 
@@ -42,13 +43,15 @@ class Envelope:
 
 @dataclass(slots=True)
 class Counters:
-    """What the sink has seen since it started. `mails` and `content_bytes` count final dots, `kept` what it took."""
+    """What the sink has seen since it started. `mails` and `content_bytes` count final dots, `kept` what it took,
+    `over_quota` refusals because too much came at once."""
 
     sessions: int = 0
     tls_sessions: int = 0
     mails: int = 0
     kept: int = 0
     content_bytes: int = 0
+    over_quota: int = 0
 
 
 class Desk:
@@ -71,6 +74,7 @@ class Desk:
         self._host_names = host_names
         self._contexts: dict[TLS, ssl.SSLContext] = {}
         self._names = itertools.count(1)
+        self._taken: dict[str, deque[float]] = {}
         # The start time and the process make session names unique over restarts.
         self._prefix = f"{int(time.time()):x}-{os.getpid():x}"
 
@@ -86,6 +90,20 @@ class Desk:
             made = ensure_certificate(self._tls_folder, kind, names, validity=validity)
             self._contexts[kind] = made.server_context()
         return self._contexts[kind]
+
+    def answer_at(self, listener: Listener, step: Step, usual: Answer, now: float) -> Answer:
+        """Return what a listener says at a step, at `now` (seconds of a steady clock): its own answer or the usual one."""
+        quota = listener.quota
+        if quota is None or step != "MAIL":
+            return listener.answers.get(step, usual)
+        taken = self._taken.setdefault(listener.label, deque())
+        while taken and now - taken[0] >= quota.seconds:
+            taken.popleft()
+        if len(taken) >= quota.count:
+            self.counters.over_quota += 1
+            return quota.answer
+        taken.append(now)
+        return usual
 
     def receive(self, envelope: Envelope, content: bytes, answer: Answer, kept: bool) -> Answer:
         """Write down a mail and return what to say: the answer, or a 451 when it cannot be written down."""

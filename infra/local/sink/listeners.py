@@ -17,11 +17,21 @@ EXTENSIONS = ("PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "STARTTLS", "ENHANCE
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """At most `count` mails in any `seconds`; the next MAIL gets `answer`."""
+
+    count: int
+    seconds: float
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
 class Listener:
     """One address of the sink.
 
     `label` makes its domain, `<label>.test`. `answers` replaces the normal answer at a step; `hidden` are extensions that
-    EHLO does not offer; `largest` is the SIZE in bytes; `needs_tls` refuses mail outside TLS with 530.
+    EHLO does not offer; `largest` is the SIZE in bytes; `needs_tls` refuses mail outside TLS with 530; `quota` refuses too
+    many at once.
     """
 
     label: str
@@ -31,16 +41,19 @@ class Listener:
     tls: TLS = "good"
     largest: int = 50 * 1024 * 1024
     needs_tls: bool = False
+    quota: Quota | None = None
 
 
 MAIN = Listener("sandbox", "127.0.0.2")
 """The listener behind `sandbox.test`: no fault but those that recipients ask for."""
 
+_TOO_FAST = say("421 4.7.0 Too many messages from your address, slow down", "close")
+_LISTED = say("550 5.7.1 Service unavailable; client host blocked using bl.example; poor reputation")
 _BUSY = say("421 4.3.2 Too many connections, try again later", "close")
 
 
-def all_listeners(slow: float = 2.0) -> tuple[Listener, ...]:
-    """Return every listener of the sandbox; `slow` is the delay in seconds of `slowbanner`."""
+def all_listeners(slow: float = 2.0, minute: float = 60.0) -> tuple[Listener, ...]:
+    """Return every listener of the sandbox; `slow` is the delay of `slowbanner`, `minute` that of `quota`, in seconds."""
     answers: dict[str, Mapping[Step, Answer]] = {
         "busy": {"banner": _BUSY},
         "closed": {"banner": say("554 5.3.2 No SMTP service here", "close")},
@@ -60,6 +73,8 @@ def all_listeners(slow: float = 2.0) -> tuple[Listener, ...]:
         Listener("second", "127.0.0.5"),
         Listener("third", "127.0.0.6"),
         *(Listener(label, f"127.0.1.{number}", table) for number, (label, table) in enumerate(answers.items(), 1)),
+        Listener("quota", "127.0.1.20", quota=Quota(20, minute, _TOO_FAST)),
+        Listener("listed", "127.0.1.21", {"MAIL": _LISTED}),
         Listener("bare", "127.0.1.30", hidden=frozenset(EXTENSIONS)),
         Listener("nopipelining", "127.0.1.31", hidden=frozenset({"PIPELINING"})),
         Listener("small", "127.0.1.32", largest=20_000),

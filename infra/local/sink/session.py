@@ -327,7 +327,7 @@ class Session(asyncio.Protocol):
     # The replies.
 
     def _answer_at(self, step: Step, usual: Answer) -> Answer:
-        return self.listener.answers.get(step, usual)
+        return self._desk.answer_at(self.listener, step, usual, self._loop.time())
 
     def _say(self, answer: Answer) -> None:
         if self._pace is not None:
