@@ -16,7 +16,8 @@ import psutil
 from aiokafka.errors import KafkaError
 
 from depesche.infra.load import Loaded, load
-from depesche.infra.local.home_lock import HomeLock
+from depesche.infra.local import plan
+from depesche.infra.local.home_lock import HomeLock, as_it_runs
 from depesche.schemas.errors import DepescheError, SetupError
 from depesche.schemas.settings import Settings
 
@@ -90,6 +91,10 @@ class Case:
         """Whether the far side on this machine should answer now."""
         return self.owner is not None and self.settings.sandbox.enabled
 
+    def parts(self) -> frozenset[str]:
+        """Names of the system's programs that belong to the running stack; without one, to the next that is started."""
+        return frozenset(self.programs) if self.owner is not None else plan.inspect(self.settings).names
+
     def family(self) -> frozenset[int]:
         """Process ids of the running stack."""
         if self.owner is None:
@@ -106,7 +111,7 @@ Check: TypeAlias = Callable[[Case], Awaitable[list[Finding]]]
 async def examine(checks: Mapping[str, Check], environ: Mapping[str, str] | None = None) -> list[Finding]:
     """Run the checks and give what they found, in their order; a configuration that cannot be is the only finding then."""
     try:
-        loaded = load(environ)
+        loaded = as_it_runs(load(environ), environ)
     except SetupError as fault:
         return [Finding("fail", fault.public, fault.fix, "settings")]
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

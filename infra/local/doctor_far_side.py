@@ -103,26 +103,33 @@ async def scanners(case: Case) -> list[Finding]:
 
 async def _clamav(case: Case) -> list[Finding]:
     outside = case.settings.scan.clamd
-    if not outside and "clamd" not in plan.inspect(case.settings).names:
-        return [
-            warn("ClamAV is not installed; mail is scanned by YARA-X only.", "sudo apt-get install -y clamav-daemon")
-        ]
-    if not outside and case.owner is None:
-        return []
+    if not outside:
+        if "clamd" not in plan.inspect(case.settings).names:
+            without = "ClamAV is not installed; mail is scanned by YARA-X only."
+            return [warn(without, "sudo apt-get install -y clamav-daemon")]
+        if "clamd" not in case.parts():
+            since = "ClamAV came after this Depesche was started; mail is scanned by YARA-X only."
+            return [warn(since, "Start it again: depesche down, then depesche up.")]
+        if case.owner is None:
+            return []
+    return [await _answer(case, outside)]
+
+
+async def _answer(case: Case, outside: str) -> Finding:
     host, _, port = (outside or f"127.0.0.1:{case.settings.scan.clamd_port}").rpartition(":")
     if not port.isdigit():
-        return [ok(f"ClamAV is reached by the socket {outside}, which was not asked.")]
+        return ok(f"ClamAV is reached by the socket {outside}, which was not asked.")
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             version = await clamd.ask(host, int(port), "VERSION")
     except (OSError, TimeoutError, EOFError) as fault:
         reason = str(fault) or type(fault).__name__
         fix = "Look at log/clamd.log; mail waits until it answers, it never passes unscanned."
-        return [fail(f"clamd does not answer on {host}:{port} ({reason}).", fix)]
+        return fail(f"clamd does not answer on {host}:{port} ({reason}).", fix)
     if "/" not in version and not outside:
         fix = "sudo apt-get install -y clamav-freshclam && sudo freshclam, then restart."
-        return [warn(f"{version} answers, with the EICAR test signature only.", fix)]
-    return [ok(f"{version} answers on {host}:{port}.")]
+        return warn(f"{version} answers, with the EICAR test signature only.", fix)
+    return ok(f"{version} answers on {host}:{port}.")
 
 
 async def names(case: Case) -> list[Finding]:
@@ -151,7 +158,7 @@ async def far_side(case: Case) -> list[Finding]:
     if not case.sandbox_expected:
         return []
     settings = case.settings
-    postfix = "postfix" in plan.inspect(settings).names
+    postfix = "postfix" in case.parts()
     hosts = {"mailbox": MAIN.address, **({"Postfix": settings.sandbox.postfix_host} if postfix else {})}
     found = []
     for name, host in hosts.items():

@@ -15,7 +15,6 @@ import psutil
 from packaging.requirements import Requirement
 
 from depesche.infra import layout
-from depesche.infra.local import plan
 from depesche.infra.local.doctor import Case, Finding, fail, ok, warn
 from depesche.infra.local.home_state import LEAST_FREE_BYTES
 from depesche.infra.local.part import find_program
@@ -132,7 +131,7 @@ def _there(name: str) -> bool:
 
 async def ports(case: Case) -> list[Finding]:
     """Every port of the stack is free, or held by the stack itself."""
-    names = plan.inspect(case.settings).names
+    names = case.parts()
     wanted = reservations(case.settings, with_postfix="postfix" in names, with_clamd="clamd" in names)
     if case.owner is None:
         await asyncio.to_thread(require_all_free, wanted, case.settings.port_offset)

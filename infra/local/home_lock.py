@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 
+from depesche.infra.load import Loaded, load
 from depesche.infra.local.fault import LocalFault
 
 _PATIENCE_SECONDS = 25.0
@@ -106,3 +108,20 @@ class HomeLock:
             os.ftruncate(self.descriptor, 0)
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def as_it_runs(loaded: Loaded, environ: Mapping[str, str] | None = None) -> Loaded:
+    """The configuration with the port offset that the ``depesche up`` on this home was given, in another terminal perhaps.
+
+    An offset that is set here stands; where nothing runs, nothing changes.
+
+    Args:
+        loaded: what was read.
+        environ: the environment it was read from; the process's own by default.
+    """
+    if "port_offset" in loaded.sources:
+        return loaded
+    lock = HomeLock(loaded.settings.home)
+    offset = lock.content().get("port_offset") if lock.owner() is not None else None
+    environ = os.environ if environ is None else environ
+    return load({**environ, "DEPESCHE_PORT_OFFSET": str(offset)}) if offset else loaded

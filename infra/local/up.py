@@ -88,7 +88,8 @@ class Up:
     def _publish(self) -> None:
         """Tell `depesche status` what runs."""
         try:
-            self._lock.write({"ready_at": self._ready_at, "programs": self._programs})
+            offset = self._settings.port_offset
+            self._lock.write({"ready_at": self._ready_at, "port_offset": offset, "programs": self._programs})
         except OSError as fault:
             # A disk that fills up must not take the supervisor with it: its children have to be started again later.
             log.warning("status not written", reason=fault.strerror)

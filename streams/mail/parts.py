@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import binascii
 import io
+import lzma
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -28,6 +30,11 @@ _ENCODING = re.compile(rb"^content-transfer-encoding[ \t]*:[ \t]*\"?([A-Za-z0-9-
 _BOUNDARY = re.compile(rb"""boundary[ \t]*=[ \t]*(?:"([^"]{1,200})"|([^\s;"]{1,200}))""", re.IGNORECASE)
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
 _ZIP = b"PK\x03\x04"
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, ValueError, EOFError, OSError),
+    # The standard library trips over some headers of members.
+    *(IndexError, struct.error),
+)
 
 
 @dataclass(slots=True)
@@ -141,6 +148,6 @@ def _members(archive: bytes, left: _Allowance) -> Iterator[bytes]:
                 yield content
                 if left.unpacked <= 0:
                     return
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, ValueError, EOFError, OSError):
+    except _DAMAGED:
         # A damaged archive is a matter for the scanner that gets its bytes, not for us.
         return

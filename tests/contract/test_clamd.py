@@ -1,7 +1,6 @@
 """The clamd client against the real daemon: many requests on kept connections, and no verdict is never a clean one."""
 
 import asyncio
-import base64
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -9,11 +8,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from depesche.infra.local import eicar
 from depesche.infra.local.clamd import Clamd, ClamdSettings
 from depesche.infra.local.part import find_program
 from depesche.schemas.errors import ScannerUnavailableError, TooLargeError
 from depesche.streams.wire.clamd import ClamAV
+from tests.infected import INFECTED
 
 pytestmark = pytest.mark.skipif(
     find_program("clamd") is None, reason="clamd is not here: apt-get install clamav-daemon"
@@ -21,30 +20,6 @@ pytestmark = pytest.mark.skipif(
 
 LARGEST = 1 << 20
 CLEAN = b"From: ada@example.org\r\nSubject: hello\r\n\r\nNothing to see here.\r\n"
-VIRUS = eicar.eicar()
-
-
-def with_attachment(content: bytes) -> bytes:
-    return (
-        b"From: ada@example.org\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
-        b"--b\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\n"
-        + base64.encodebytes(content).replace(b"\n", b"\r\n")
-        + b"--b--\r\n"
-    )
-
-
-def forwarded(message: bytes) -> bytes:
-    return (
-        b"From: ada@example.org\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=outer\r\n\r\n"
-        b"--outer\r\nContent-Type: message/rfc822\r\n\r\n" + message + b"\r\n--outer--\r\n"
-    )
-
-
-INFECTED = {
-    "in the body": b"From: ada@example.org\r\n\r\n" + VIRUS + b"\r\n",
-    "in base64": with_attachment(VIRUS),
-    "in a nested message": forwarded(with_attachment(VIRUS)),
-}
 
 
 def _start(daemon: Clamd) -> "subprocess.Popen[bytes]":

@@ -14,8 +14,11 @@ import pytest
 
 from depesche.analytics.store import sink
 from depesche.infra.cli.doctor import all_checks
+from depesche.infra.load import load
+from depesche.infra.local.doctor import Case
+from depesche.infra.local.doctor_far_side import scanners
 from depesche.infra.local.doctor_log import GROUPS
-from depesche.infra.local.doctor_machine import PROGRAMS
+from depesche.infra.local.doctor_machine import PROGRAMS, ports
 from depesche.streams.agents.app import APP_ID
 from depesche.streams.stages import prepare, retry
 from depesche.streams.stages.deliver import DeliverStage
@@ -93,6 +96,18 @@ def test_open_keys_a_taken_port_and_half_a_home_are_failures(environment: dict[s
     assert found["ports"][0]["state"] == "fail"
     assert str(port) in found["ports"][0]["sentence"]
     assert "the store is there, but the log" in found["home"][0]["sentence"]
+
+
+async def test_what_was_installed_after_the_start_is_not_expected_to_answer(
+    environment: dict[str, str],
+) -> None:
+    # A stack that was started without ClamAV and Postfix, on a machine that may have them by now.
+    case = Case(load(environment), os.getpid(), {"broker": {"state": "ready", "pid": os.getpid()}})
+    assert case.parts() == {"broker"}
+    findings = [*await scanners(case), *await ports(case)]
+    assert not [finding for finding in findings if "ClamAV)" in finding.sentence]
+    [clamav] = [finding for finding in findings if finding.sentence.startswith("ClamAV")]
+    assert (clamav.state, "YARA-X only" in clamav.sentence) == ("warn", True)
 
 
 def test_an_outside_log_that_does_not_answer_is_a_failure(environment: dict[str, str]) -> None:
