@@ -13,11 +13,11 @@ run: setup ## Start everything on this machine and say what to paste; Ctrl-C sto
 down: ## Stop what `make run` has started
 	@$(BIN)/depesche down
 
-test: setup check ## Check the code and run the tests, with the whole stack running
-	@$(BIN)/pytest -m "not corpus and not long"
+test: setup ## Check the code and run the tests, with the whole stack running
+	@$(BIN)/python infra/dev/lanes.py
 
-proofs: setup ## Run all tests, the long ones too (kills, Faust's behaviour)
-	@$(BIN)/pytest -m "not corpus"
+proofs: setup ## Run all tests, the long ones too (kills, Faust's behaviour), with new examples for the properties
+	@$(BIN)/pytest -m "not corpus" --hypothesis-profile=explore
 
 foreign: setup ## Submit with nodemailer too, fetched with npm
 	@npm install --silent --no-fund --no-audit --prefix build/foreign nodemailer@7
