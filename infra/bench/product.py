@@ -55,7 +55,9 @@ class Product:
         """
         self.home.mkdir(parents=True)
         if self.jars is not None:
-            shutil.copytree(self.jars / "lib", self.home / "kafka" / "lib")
+            # The folder itself, or the one that a home has.
+            inner = self.jars / "lib"
+            shutil.copytree(inner if inner.is_dir() else self.jars, self.home / "kafka" / "lib")
         own = {
             "DEPESCHE_HOME": str(self.home),
             "DEPESCHE_PORT_OFFSET": str(self.offset),

@@ -19,6 +19,11 @@ from depesche.schemas.settings import Settings
 if TYPE_CHECKING:
     from depesche.infra.local.sink.mailbox import StoredMail
 
+_SCRIPTED = (
+    "Addresses there act by their name: hardbounce@sandbox.test is refused, defer-1x@ is taken at the second attempt, slow@ "
+    "takes its time, spam@ is refused for its content; full@, blocked@, greylist@, dropdot@ and others do as they say. Every "
+    "other address gets its mail."
+)
 ID = Annotated[
     str, typer.Argument(metavar="ID", help="Id of a mail, as `depesche inbox` shows it; default: the newest.")
 ]
@@ -26,7 +31,7 @@ ID = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add the noun ``inbox``; alone it lists."""
-    noun = typer.Typer(help="What arrived at the sandbox's far side.", invoke_without_command=True)
+    noun = typer.Typer(help=f"What arrived at the sandbox's far side. {_SCRIPTED}", invoke_without_command=True)
     noun.callback(epilog="Example: depesche inbox")(default)
     noun.command("list", epilog="Example: depesche inbox list --to ada@inbox.test --json")(list_mails)
     noun.command(epilog="Example: depesche inbox show")(show)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from depesche.infra.cli.store_access import CUSTOMER, german, scope_of, with_store
 from depesche.infra.cli.terminal import JSON, talk, write_json, write_rows, write_text
@@ -23,13 +25,29 @@ QUERY_HELP = (
 )
 _COLUMNS = ("accepted_at", "status", "recipient", "subject", "attempts", "code", "provider", "unit_id")
 POLL_SECONDS = 0.25
+_NEGATED = re.compile(r"-[a-z_]+:")
+_SHIELD = "\0"
+
+
+class QueryCommand(TyperCommand):
+    """A command with a query, in which ``-status:delivered`` is a condition and not a row of options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See click."""
+        return super().parse_args(ctx, [_SHIELD + word if _NEGATED.match(word) else word for word in args])
+
+
+def _joined(query: list[str] | None) -> str:
+    return " ".join(query or ()).replace(_SHIELD, "")
 
 
 def add_to(app: typer.Typer) -> None:
     """Add ``search``, ``show`` and ``tail``."""
-    app.command(epilog="Example: depesche search 'to:ada@inbox.test status:delivered since:1h'")(search)
+    app.command(cls=QueryCommand, epilog="Example: depesche search 'to:ada@inbox.test status:delivered since:1h'")(
+        search
+    )
     app.command(epilog="Example: depesche show 01a2069f-6bec-7bdc-b4c6-0f890183e0e2")(show)
-    app.command(epilog="Example: depesche tail status:bounced")(tail)
+    app.command(cls=QueryCommand, epilog="Example: depesche tail status:bounced")(tail)
 
 
 def search(
@@ -44,7 +62,7 @@ def search(
     from depesche.analytics.queries.search import Search
     from depesche.schemas.service import now_ms
 
-    parsed = parse(" ".join(query or ()), now_ms())
+    parsed = parse(_joined(query), now_ms())
 
     async def work(client: StoreClient, _: Settings) -> Page[Hit]:
         return await Search(client).find(scope_of(customer), parsed, limit, cursor or None)
@@ -189,7 +207,7 @@ def tail(
     from depesche.analytics.queries.tail import Tail
     from depesche.schemas.service import now_ms
 
-    parsed = parse(" ".join(query or ()), now_ms())
+    parsed = parse(_joined(query), now_ms())
 
     async def work(client: StoreClient, _: Settings) -> None:
         following, scope = Tail(client), scope_of(customer)

@@ -6,8 +6,10 @@ Commands import what they need when they run, so that ``depesche --help`` answer
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from depesche.infra.cli import (
     account,
@@ -49,10 +51,21 @@ Data goes to standard output, talk to standard error; --json gives data as JSON 
 Settings come from DEPESCHE_... variables or a TOML file: `depesche config reference`."""
 
 
+class Listing(TyperGroup):
+    """A list of commands in whole sentences; the framework's own cuts them off where the line ends."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """See click."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(1_000)) for name, command in commands if command])
+
+
 def build() -> typer.Typer:
     """The command with all its nouns."""
     app = typer.Typer(
         name="depesche",
+        cls=Listing,
         help=INTRODUCTION,
         no_args_is_help=True,
         pretty_exceptions_enable=False,

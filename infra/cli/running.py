@@ -53,6 +53,7 @@ def up(json: JSON = False) -> None:
         welcome(settings, demo, console)
 
     asyncio.run(Up(loaded, Board(console), ready).run())
+    console.print("Stopped.")
 
 
 def down(

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from depesche.infra.load import Loaded, load
+from depesche.infra.local.home_lock import as_it_runs
 from depesche.schemas.errors import DepescheError, NotFoundError, Outage, Refusal, SetupError
 
 JSON = Annotated[bool, typer.Option("--json", help="Write data as JSON, one object per line, and nothing else.")]
@@ -28,12 +29,12 @@ def talk() -> Console:
 
 
 def settings_or_fail() -> Loaded:
-    """The configuration, with its warnings told.
+    """The configuration, with its warnings told. Where Depesche runs on this home, its ports are meant unless others are named.
 
     Raises:
         SetupError: it is not valid.
     """
-    loaded = load()
+    loaded = as_it_runs(load())
     for warning in loaded.warnings:
         talk().print(f"[yellow]warning:[/] {warning}")
     return loaded

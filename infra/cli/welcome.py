@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from depesche.infra.cli.invocation import command_name
-from depesche.infra.local.doctor_machine import PROGRAMS, missing_programs
+from depesche.infra.local.doctor_machine import missing_programs
 from depesche.infra.local.seed import Demo
 from depesche.schemas.settings import Settings
 
@@ -51,7 +51,7 @@ def curl_line(settings: Settings, demo: Demo) -> str:
             *("curl", "-sS", f"{settings.rest_url}/v1/emails"),
             *("-H", f"Authorization: Bearer {demo.api_key}"),
             *("-H", "Content-Type: application/json"),
-            *("-d", orjson.dumps(body).decode()),
+            *("-d", orjson.dumps(body).decode(), "-w", r"\n"),
         ]
     )
 
@@ -66,6 +66,25 @@ def swaks_line(settings: Settings, demo: Demo) -> str:
             *("--header", "Subject: Hello from swaks", "--body", "Every step of this mail is a record."),
         ]
     )
+
+
+def smtp_line(settings: Settings, demo: Demo) -> str:
+    """The same by curl, for machines without swaks."""
+    lines = (
+        f"From: hello@{demo.domain}",
+        f"To: {RECIPIENT}",
+        "Subject: Hello by SMTP",
+        "",
+        "Every step is a record.",
+        "",
+    )
+    mail = shlex.join(["printf", r"\r\n".join(lines)])
+    send = [
+        *("curl", "-sS", "-k", "--ssl-reqd", f"smtp://{settings.smtp.host}:{settings.smtp.port}"),
+        *("--user", f"{demo.user}:{demo.password}", "--mail-from", f"hello@{demo.domain}"),
+        *("--mail-rcpt", RECIPIENT, "-T", "-"),
+    ]
+    return f"{mail} | {shlex.join(send)}"
 
 
 def welcome(settings: Settings, demo: Demo | None, console: Console) -> None:
@@ -85,14 +104,18 @@ def welcome(settings: Settings, demo: Demo | None, console: Console) -> None:
         return
     line("API key", demo.api_key)
     line("SMTP login", f"{demo.user} / {demo.password}")
-    name = command_name()
     console.print("\n[bold]Send a mail:[/]")
     console.print(f"  {escape(curl_line(settings, demo))}")
-    console.print(f"  {escape(swaks_line(settings, demo))}")
-    if missing := {"swaks", "Net::SSLeay"}.intersection(missing_programs()):
-        packages = " ".join(sorted(PROGRAMS[name] for name in missing))
-        console.print(f"  [dim](for the second line: sudo apt-get install -y {packages})[/]")
+    without_swaks = {"swaks", "Net::SSLeay"}.intersection(missing_programs())
+    console.print(f"  {escape((smtp_line if without_swaks else swaks_line)(settings, demo))}")
+    name = command_name()
     console.print("\n[bold]Look at it:[/]")
-    console.print(f"  {name} inbox                     [dim]the mail as it arrived[/]")
-    console.print(f"  {name} search to:{RECIPIENT}  [dim]what happened to whom[/]")
-    console.print(f"  {name} show ID                   [dim]its story, step by step[/]\n")
+    for command, purpose in (
+        ("inbox", "the mail as it arrived"),
+        (f"search to:{RECIPIENT}", "what happened to whom"),
+        ("show ID", "its story, step by step"),
+        ("audit", "the proof that nothing is lost"),
+        ("send --to hardbounce@sandbox.test", "a mail that comes back; more: inbox --help"),
+    ):
+        console.print(f"  {name} {command:<34} [dim]{purpose}[/]")
+    console.print()

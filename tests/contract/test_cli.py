@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from typer.core import TyperArgument, TyperGroup
 
+from depesche.infra.load import load
+from depesche.infra.local.home_lock import HomeLock, as_it_runs
 from depesche.infra.reference import Command, all_commands
 
 COMMAND = str(Path(sys.executable).with_name("depesche"))
@@ -145,3 +147,31 @@ def test_where_nothing_runs_each_says_so_in_one_sentence(
     assert answer.stdout == ""
     assert "Traceback" not in answer.stderr
     assert len(answer.stderr.splitlines()) <= 2, answer.stderr
+
+
+def test_a_condition_that_is_negated_is_no_row_of_options(environment: dict[str, str]) -> None:
+    done = run(environment, "search", "-status:delivered", "since:1h")
+    assert done.returncode == 5, done.stderr
+    wrong = run(environment, "search", "-nonsense:x")
+    assert "there is no field 'nonsense'" in wrong.stderr
+
+
+def test_the_list_of_commands_cuts_no_sentence_off(environment: dict[str, str]) -> None:
+    listed = run({**environment, "COLUMNS": "80"}, "--help").stdout.split("Commands:")[1]
+    assert "audit" in listed
+    assert "..." not in listed
+
+
+def test_a_second_terminal_finds_the_ports_of_what_runs_here(tmp_path: Path) -> None:
+    here = {"DEPESCHE_HOME": str(tmp_path)}
+    assert as_it_runs(load(here), here).settings.smtp.port == 2587
+    lock = HomeLock(tmp_path)
+    lock.take()
+    try:
+        lock.write({"port_offset": 1000})
+        assert as_it_runs(load(here), here).settings.smtp.port == 3587
+        named = {**here, "DEPESCHE_PORT_OFFSET": "0"}
+        assert as_it_runs(load(named), named).settings.smtp.port == 2587
+    finally:
+        lock.release()
+    assert as_it_runs(load(here), here).settings.smtp.port == 2587

@@ -16,8 +16,15 @@ from tests.live.conftest import COMMAND, Stack
 from tests.live.mailer import a_mail, logged_in
 
 LOOK_SECONDS = 30
-LINES = ["curl", *(() if {"swaks", "Net::SSLeay"} & set(missing_programs()) else ("swaks",))]
-"""The printed lines whose programs this machine has; curl is always there."""
+LINES = {
+    "curl": "Hello from curl",
+    **(
+        {"printf": "Hello by SMTP"}
+        if {"swaks", "Net::SSLeay"} & set(missing_programs())
+        else {"swaks": "Hello from swaks"}
+    ),
+}
+"""The first word of each printed line, and the subject of its mail; without swaks, curl speaks SMTP as well."""
 
 
 def rows(stack: Stack, *arguments: str) -> list[dict[str, Any]]:
@@ -76,7 +83,7 @@ def test_a_printed_line_works_when_it_is_pasted(stack: Stack, program: str) -> N
     [line] = re.findall(rf"^  ({program} .*)$", stack.printed, re.MULTILINE)
     pasted = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=60, check=False)
     assert pasted.returncode == 0, pasted.stdout + pasted.stderr
-    subject = f"Hello from {program}"
+    subject = LINES[program]
     [found] = eventually(lambda: rows(stack, "search", f'subject:"{subject}"', "status:delivered", "since:5m"))
     assert found["recipient"] == "ada@inbox.test"
     assert any(mail["subject"] == subject for mail in rows(stack, "inbox", "list", "--to", "ada@inbox.test"))

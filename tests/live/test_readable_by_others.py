@@ -2,9 +2,12 @@
 and foreign verifiers accept what arrived."""
 
 import io
+import os
+import re
 import shutil
 import subprocess
 from email import message_from_bytes
+from pathlib import Path
 from typing import Any
 
 import avro.io
@@ -19,6 +22,7 @@ from tests.live.conftest import Stack
 from tests.live.mailer import a_mail, logged_in
 
 KCAT = shutil.which("kcat")
+OPENDKIM = shutil.which("opendkim", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
 def _sent(stack: Stack, recipient: str) -> bytes:
@@ -71,14 +75,36 @@ def test_kcat_filters_by_header_without_decoding(stack: Stack) -> None:
     assert types >= {"ce_type=email.accepted", "ce_type=email.scanned", "ce_type=email.signed"}
 
 
-def test_what_arrived_carries_a_signature_that_dkimpy_accepts_by_dns(stack: Stack) -> None:
-    raw = _sent(stack, "dkimpy@inbox.test").replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+def _record(stack: Stack, name: str) -> bytes:
+    """A TXT record as the sandbox's name server tells it."""
     resolver = dns.resolver.Resolver(configure=False)
     resolver.nameservers, resolver.port = ["127.0.0.1"], stack.settings.sandbox.dns_port
+    return b"".join(resolver.resolve(name, "TXT")[0].strings)
+
+
+def test_what_arrived_carries_a_signature_that_dkimpy_accepts_by_dns(stack: Stack) -> None:
+    raw = _sent(stack, "dkimpy@inbox.test").replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
     def text(name: bytes, timeout: int = 5) -> bytes:
-        return b"".join(resolver.resolve(name.decode(), "TXT")[0].strings)
+        return _record(stack, name.decode())
 
     assert dkim.verify(raw, dnsfunc=text)
     assert message_from_bytes(raw)["DKIM-Signature"]
     assert not dkim.verify(raw.replace(b"record", b"reckord"), dnsfunc=text)
+
+
+@pytest.mark.skipif(OPENDKIM is None, reason="OpenDKIM is not here: apt-get install opendkim")
+def test_opendkim_accepts_what_arrived_too(stack: Stack, tmp_path: Path) -> None:
+    raw = _sent(stack, "opendkim@inbox.test")
+    [selector] = re.findall(r"s=([^;\s]+)", str(message_from_bytes(raw)["DKIM-Signature"]))
+    name = f"{selector}._domainkey.shop.test"
+    (tmp_path / "keys").write_bytes(name.encode() + b" " + _record(stack, name) + b"\n")
+    (tmp_path / "conf").write_text(f"Mode v\nSyslog no\nTestPublicKeys {tmp_path}/keys\n")
+
+    def judged(mail: bytes) -> str:
+        (tmp_path / "mail.eml").write_bytes(mail)
+        command = [OPENDKIM or "", "-x", str(tmp_path / "conf"), "-t", str(tmp_path / "mail.eml")]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+
+    assert "succeeded" in judged(raw)
+    assert "succeeded" not in judged(raw.replace(b"record", b"reckord"))

@@ -46,9 +46,9 @@ def add(router: APIRouter) -> None:
         (f"{schema}/versions", versions_by_id, "listSchemaVersions", "List what uses a schema"),
         ("/schemas/types", types, "listSchemaTypes", "List schema types"),
         ("/config", config, "getCompatibility", "Show the compatibility"),
-        ("/config/{subject}", config, "getSubjectCompatibility", "Show a subject's compatibility"),
+        ("/config/{subject}", config_of, "getSubjectCompatibility", "Show a subject's compatibility"),
         ("/mode", mode, "getMode", "Show the mode"),
-        ("/mode/{subject}", mode, "getSubjectMode", "Show a subject's mode"),
+        ("/mode/{subject}", mode_of, "getSubjectMode", "Show a subject's mode"),
     ):
         router.add_api_route(
             PREFIX + path,
@@ -153,9 +153,21 @@ async def config() -> Response:
     return _json({"compatibilityLevel": "BACKWARD_TRANSITIVE"})
 
 
+async def config_of(subject: str) -> Response:
+    """The same for every subject."""
+    del subject
+    return await config()
+
+
 async def mode() -> Response:
     """This registry is read-only."""
     return _json({"mode": "READONLY"})
+
+
+async def mode_of(subject: str) -> Response:
+    """The same for every subject."""
+    del subject
+    return await mode()
 
 
 async def read_only() -> Response:

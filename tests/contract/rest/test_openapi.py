@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ async def test_the_document_is_whole(world: World) -> None:
     for path, method, operation in operations(document):
         assert operation["summary"], path
         assert operation["description"], path
+        named = {parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "path"}
+        assert set(re.findall(r"\{(\w+)\}", path)) == named, path
         assert len(operation["tags"]) == 1
         assert set(operation["tags"]) <= tags
         if path.startswith(("/v1/", "/rest/")):
