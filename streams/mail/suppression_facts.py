@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from depesche.schemas.records import (
@@ -21,6 +22,7 @@ from depesche.schemas.records import (
 )
 from depesche.schemas.reply_classes import Kind, ReplyClass
 from depesche.schemas.settings import SuppressionSettings
+from depesche.streams.mail.classify import default_rules
 
 MOST_SEALED: Final = 4096
 """Octets of sealed personal fields that are kept; more is left out."""
@@ -30,12 +32,8 @@ _UNTIL_LIFTED: Final = {
     EventType.UNSUBSCRIBED: SuppressionReason.UNSUBSCRIBED,
 }
 _NO_COMPLAINT: Final = frozenset({ReplyClass.AUTH_REPORT.value, ReplyClass.NOT_SPAM.value, ReplyClass.AUTO_REPLY.value})
-#: What the couriers' short table of codes calls otherwise than the reply classes.
-_OTHER_NAMES: Final = {
-    "mailbox_disabled": ReplyClass.RECIPIENT_DISABLED.value,
-    "null_mx": ReplyClass.NO_MAIL_HOST.value,
-}
-_SOFT_BY_OTHER_NAME: Final = frozenset({"null_mx"})
+_NOT_FIRM: Final = ("code:", "phase:", "none")
+"""What a hard class was read from that does not show by itself that an address is dead."""
 
 
 FOLDED: Final = _BOUNCES | _UNTIL_LIFTED.keys()
@@ -49,7 +47,7 @@ class Policy:
     Attributes:
         lifetimes: days by reply class; what is not in it does not suppress, except a hard class, which has the longest.
         hard_bounces: how many firm hard bounces are needed.
-        fingerprint: names this policy.
+        fingerprint: names this policy and the version of the reply rules.
     """
 
     lifetimes: Mapping[str, int]
@@ -60,7 +58,7 @@ class Policy:
     def of(cls, settings: SuppressionSettings) -> Policy:
         """The policy in the settings."""
         lifetimes = {name: int(days) for name, _, days in (entry.partition("=") for entry in settings.lifetimes)}
-        text = f"{sorted(lifetimes.items())}|{settings.hard_bounces}"
+        text = f"{sorted(lifetimes.items())}|{settings.hard_bounces}|{default_rules().version}"
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         return cls(lifetimes, settings.hard_bounces, digest)
 
@@ -100,14 +98,28 @@ def _fact_of_bounce(event: MailEvent, policy: Policy) -> Fact | None:
     detail = event.detail
     if not isinstance(detail, AttemptDetail | ReturnedDetail) or detail.kind == Kind.BLOCK:
         return None
-    hard = detail.kind == Kind.HARD and detail.reply_class not in _SOFT_BY_OTHER_NAME
-    days = policy.days(_OTHER_NAMES.get(detail.reply_class, detail.reply_class), hard=hard)
+    hard = detail.kind == Kind.HARD
+    days = policy.days(detail.reply_class, hard=hard)
     if days is None:
         return None
     # A host that said "unknown" only for now, until our time was up, is not as firm as one that said it for good.
-    firm = detail.suppress if isinstance(detail, ReturnedDetail) else event.type is EventType.BOUNCED
+    by_answer = event.type is EventType.BOUNCED and _is_firm(detail.rule)
+    firm = detail.suppress if isinstance(detail, ReturnedDetail) else by_answer
     reason = SuppressionReason.TEMPORARY if days <= 1 and not hard else SuppressionReason.BOUNCED
     return Fact(reason, days, _evidence(event, hard=hard, firm=firm))
+
+
+def _is_firm(rule: str) -> bool:
+    """Whether what a class was read from (``AttemptDetail.rule``) is clear enough; as in ``classify``, for a single answer."""
+    name = rule.removeprefix("words:")
+    if name != rule:
+        return name not in _vague_rules()
+    return not rule.startswith(_NOT_FIRM) and not (rule.startswith("enhanced:") and rule.endswith(".0"))
+
+
+@cache
+def _vague_rules() -> frozenset[str]:
+    return frozenset(rule.name for rule in default_rules().rules if rule.vague)
 
 
 def _evidence(event: MailEvent, *, hard: bool, firm: bool) -> SuppressionEvidence:

@@ -107,8 +107,7 @@ class Story:
         ("domain_unknown", "hard", SuppressionReason.BOUNCED, 45),
         ("a_class_of_tomorrow", "hard", SuppressionReason.BOUNCED, 45),
         ("recipient_disabled", "soft", SuppressionReason.BOUNCED, 7),
-        ("mailbox_disabled", "soft", SuppressionReason.BOUNCED, 7),
-        ("null_mx", "hard", SuppressionReason.BOUNCED, 7),
+        ("no_mail_host", "soft", SuppressionReason.BOUNCED, 7),
         ("mailbox_full", "soft", SuppressionReason.TEMPORARY, 1),
     ],
 )
@@ -180,6 +179,25 @@ def test_vague_hard_bounces_need_three_whatever_the_setting_says() -> None:
     found = story.outcome(at=T0 + 2, suppress=False)
     assert found is not None
     assert found.state is SuppressionState.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("rule", "state"),
+    [
+        ("", "active"),
+        ("enhanced:5.1.1", "active"),
+        ("words:no-such-user", "active"),
+        ("step:dns", "active"),
+        ("enhanced:5.1.0", "pending"),
+        ("words:mailbox-unavailable-in-the-words-of-the-standard", "pending"),
+        ("code:550", "pending"),
+        ("none", "pending"),
+    ],
+)
+def test_a_refusal_counts_at_once_only_if_it_is_clear(rule: str, state: str) -> None:
+    found = Story().outcome(rule=rule)
+    assert found is not None
+    assert found.state == state
 
 
 def test_a_blocked_send_renews_the_end_and_is_counted() -> None:
