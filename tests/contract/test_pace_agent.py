@@ -130,6 +130,7 @@ def _by_partition(told: Told, partitions: int) -> dict[int, list[PaceSignal]]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("partitions", [1, 2])
 async def test_after_three_kills_the_decisions_are_those_of_a_run_without_and_of_a_replay(
     kafka_broker: KafkaBroker, tmp_path: Path, partitions: int

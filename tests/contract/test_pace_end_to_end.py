@@ -33,7 +33,7 @@ from tests.contract.far_side import dns_server, sink, zone
 from tests.contract.outbox import opened, running, settings_for
 
 __all__ = ["dns_server", "sink", "zone"]
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 WORKER = Path(__file__).with_name("rates_worker.py")
 ADDRESS = "127.0.9.1"
