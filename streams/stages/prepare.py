@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.structs import TopicPartition
 
 from depesche.analytics.archive.keyring import Keyring
 from depesche.analytics.archive.reader import ArchiveReader
@@ -51,6 +52,7 @@ from depesche.streams.stages.budget import Budget
 from depesche.streams.stages.hand import CANCEL, ORDER
 from depesche.streams.stages.prepared import JobOpened, UnitStory
 from depesche.streams.stages.routing import Routing
+from depesche.streams.stages.sent_before import SentBefore
 from depesche.streams.stages.suppression_check import SUPPRESSED, SuppressionTools
 from depesche.streams.wire.scanning import Finding, Scanner, Scanners
 
@@ -111,10 +113,16 @@ class Preparation(Stage):
         self._signers: dict[str, tuple[tuple[SigningKey, ...], tuple[Signer, ...]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._partitions: dict[str, int] = {}
+        self._sent_before = SentBefore(settings, 0)
 
     async def start(self) -> None:
         """Learn how many partitions there are to write to."""
         self._partitions = await partition_counts(self._settings, EVENTS, OUTCOMES, OUTBOUND)
+        self._sent_before = SentBefore(self._settings, self._partitions[OUTBOUND.name])
+
+    async def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """See ``Stage``: whoever had the partitions before may have sent what is not committed."""
+        self._sent_before.forget()
 
     def take(self, flight: Flight) -> None:
         """Begin with a job."""
@@ -143,10 +151,12 @@ class Preparation(Stage):
         stories = [UnitStory(opened, number, verdict) for number, verdict in enumerate(verdicts)]
         said = [await self._say(story.accepted()) for story in stories]
         live = [story for story in stories if isinstance(story.verdict, Address)]
+        gone = await self._sent_before.of(flight.record)
         for story in stories:
             if isinstance(story.verdict, Drop):
                 drop = await self._with_cause(story, story.verdict)
                 said.append(await self._say(story.dropped(drop, self._clock())))
+        live = [story for story in live if story.unit_id not in gone]
         if domain is not None:
             live = await self._without_dropped(live, domain.value, said)
             live = await self._without_suppressed(live, domain.value, said)
