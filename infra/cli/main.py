@@ -39,6 +39,7 @@ from depesche.infra.cli import (
     tls,
     topics,
 )
+from depesche.infra.cli.sections import sections
 from depesche.infra.cli.terminal import explain
 from depesche.schemas.errors import DepescheError, SetupError
 
@@ -56,9 +57,10 @@ class Listing(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """See click."""
-        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, command.get_short_help_str(1_000)) for name, command in commands if command])
+        for title, names in sections(self.list_commands(ctx)):
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl([(name, command.get_short_help_str(1_000)) for name, command in commands if command])
 
 
 def build() -> typer.Typer:
