@@ -5,6 +5,9 @@ too much once is remembered: a rate stops below it and is held there, each time 
 a steady limit sees it touched a few times a day and not every few minutes, and one whose limit has gone is free again within
 half an hour of the next try. A block (reputation, policy) suspends, for twice as long each time.
 
+A rate that nobody uses proves nothing: it is not raised, because couriers hold back by themselves too, and because a quiet night
+says nothing about the morning. It is lifted only when far more than what was too much has been taken.
+
 One refusal means nothing. So many answers, and such a share of all, must say the same before anything changes; both are
 settings (``PaceSettings``). Nothing here can bring a rate to zero, and a limit that nobody renews ends by itself.
 """
@@ -21,15 +24,21 @@ from depesche.schemas.records import PaceAction, PaceCause, PaceEffect, PaceSign
 from depesche.schemas.settings import PaceSettings
 from depesche.streams.mail.pace_standing import Standing, cause, freed, heard
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 """To be raised when the law gives other decisions for the same signals."""
 MOST_CAUSES: Final = 20
 _SETTLE: Final = 1.25
 """Windows that pass after a lowering before the next: couriers must have heard of it, and its causes left the window."""
+_UNDER_WAY: Final = 0.25
+"""Windows after a lowering in which what was already under way is still told."""
 _DOUBTS: Final = 3
 """So many times as many doubtful answers as clear ones are needed."""
 _FREE_AT: Final = 2.0
 """A rate that has come to this multiple of what was too much is no limit any more."""
+_USED: Final = 0.5
+"""A rate is raised when at least this part of it was attempted in the last window."""
+_PROVEN: Final = 1.5
+"""So many times what was too much must be delivered before there is no limit any more."""
 _RESTART: Final = 0.25
 """After a suspension: the part of what was delivered before that is tried at first."""
 
@@ -42,6 +51,8 @@ class Totals(NamedTuple):
         crowded, blocked: those that refuse one connection more; that refuse us.
         all: all answers.
         per_minute: units delivered per minute in all partitions, also those that said nothing.
+        attempted: the same of all that got an answer.
+        heard_of: those delivered per minute that were really heard of.
     """
 
     slow: int
@@ -49,6 +60,8 @@ class Totals(NamedTuple):
     blocked: int
     all: int
     per_minute: float
+    attempted: float
+    heard_of: float
 
     def share(self, some: int) -> float:
         """``some`` as part of all answers."""
@@ -112,8 +125,9 @@ class Law:
         every = delivered + throttled + crowded + doubtful + blocked
         many = doubtful >= _DOUBTS * self._settings.answers
         unclear = doubtful if many and doubtful / every >= self._settings.doubtful_share else 0
-        whole = max(1.0, partitions / len(rows)) if rows else 1.0
-        return Totals(throttled + unclear, crowded, blocked, every, delivered * whole * 60_000 / self._window)
+        whole, rate = max(1.0, partitions / len(rows)) if rows else 1.0, delivered * 60_000 / self._window
+        attempted = every * whole * 60_000 / self._window
+        return Totals(throttled + unclear, crowded, blocked, every, rate * whole, attempted, rate)
 
     def _verdict(self, standing: Standing, signal: PaceSignal, totals: Totals) -> Verdict | Standing:
         if signal.effect is PaceEffect.ORDER:
@@ -134,7 +148,7 @@ class Law:
         self, standing: Standing, effect: PaceEffect, totals: Totals, reason: str
     ) -> Verdict | Standing | None:
         if effect is PaceEffect.DELIVERED:
-            return self._raised(standing)
+            return self._raised(standing, totals)
         if effect is PaceEffect.BLOCKED:
             settings, some = self._settings, totals.blocked
             blocked = some >= settings.block_answers and totals.share(some) >= settings.block_share
@@ -144,7 +158,7 @@ class Law:
             some = totals.crowded if crowded else totals.slow
             if some >= self._settings.answers and totals.share(some) >= self._settings.share:
                 if standing.lowered_at and standing.now - standing.lowered_at < self._window * _SETTLE:
-                    return replace(standing, refused_at=standing.now)
+                    return self._again(standing, totals)
                 if crowded and standing.connections != 1:
                     return self._fewer_connections(standing, totals, reason)
                 return self._lowered(standing, totals, some, reason)
@@ -171,6 +185,12 @@ class Law:
             share,
             f"{share:.0%} of the answers asked to slow down while {totals.per_minute:.0f} a minute were delivered.",
         )
+
+    def _again(self, standing: Standing, totals: Totals) -> Standing:
+        """More of what has led to the limit; what was still under way when it came tells better what was too much."""
+        under_way = standing.per_minute is not None and standing.now - standing.lowered_at < self._window * _UNDER_WAY
+        ceiling = max(standing.ceiling, totals.heard_of) if under_way else standing.ceiling
+        return replace(standing, refused_at=standing.now, ceiling=ceiling)
 
     def _fewer_connections(self, standing: Standing, totals: Totals, reason: str) -> Verdict:
         held = standing.connections
@@ -229,31 +249,32 @@ class Law:
 
     # Up.
 
-    def _raised(self, standing: Standing) -> Verdict | None:
+    def _raised(self, standing: Standing, totals: Totals) -> Verdict | None:
         now = standing.now
         quiet = now - max(standing.lowered_at, standing.raised_at, standing.refused_at) >= self._window
         if not standing.limited or not quiet:
             return None
-        rate, connections = self._grown(standing), self._more_connections(standing)
+        rate, connections = self._grown(standing, totals), self._more_connections(standing)
         if (rate, connections) == (standing.per_minute, standing.connections):
             return None
         raised = replace(standing, per_minute=rate, connections=connections, raised_at=now)
         if not raised.limited:
-            return Verdict(
-                PaceAction.LIFTED, freed(standing), None, "Twice the rate that was too much is taken by now."
-            )
+            return Verdict(PaceAction.LIFTED, freed(standing), None, "Far more than what was too much is taken by now.")
         return Verdict(PaceAction.RAISED, raised, None, "Quiet for a while, and mail was taken.")
 
-    def _grown(self, standing: Standing) -> float | None:
+    def _grown(self, standing: Standing, totals: Totals) -> float | None:
         rate = standing.per_minute
-        if rate is None:
-            return None
+        if rate is None or totals.attempted < rate * _USED:
+            return rate
         grown = max(rate * self._settings.raise_factor, rate + 1)
         if standing.now < standing.hold_until:
             return max(rate, min(grown, standing.ceiling * self._settings.near))
-        return None if grown > standing.ceiling * _FREE_AT else grown
+        if grown <= standing.ceiling * _FREE_AT:
+            return grown
+        return None if totals.per_minute >= standing.ceiling * _PROVEN else rate
 
     def _more_connections(self, standing: Standing) -> int | None:
+        # Also while the rate is not used: it may be for want of connections that it is not.
         held = standing.connections
         if held is None:
             return None

@@ -2,7 +2,10 @@
 [PARTITIONS], or rates_worker.py SETTINGS.json."""
 
 import asyncio
+import contextlib
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from depesche.schemas.settings import KafkaSettings, Settings
@@ -16,6 +19,20 @@ def settings_of(arguments: list[str]) -> Settings:
     home, bootstrap, prefix, *partitions = arguments
     kafka = KafkaSettings(bootstrap=bootstrap, topic_prefix=prefix, partitions=int(*partitions or (2,)))
     return Settings(home=Path(home), kafka=kafka)
+
+
+@contextlib.contextmanager
+def agents(settings: Settings) -> Iterator[None]:
+    """The agents in a process of their own."""
+    file = settings.home / "agents.json"
+    file.write_text(settings.model_dump_json())
+    with (settings.home / "agents.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, __file__, str(file)], stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 if __name__ == "__main__":

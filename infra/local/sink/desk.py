@@ -4,9 +4,9 @@ import itertools
 import os
 import ssl
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -44,7 +44,7 @@ class Envelope:
 @dataclass(slots=True)
 class Counters:
     """What the sink has seen since it started. `mails` and `content_bytes` count final dots, `kept` what it took,
-    `over_quota` refusals because too much came at once."""
+    `over_quota` refusals because too much came at once, `refused` those that are a listener's manner, by its label."""
 
     sessions: int = 0
     tls_sessions: int = 0
@@ -52,6 +52,7 @@ class Counters:
     kept: int = 0
     content_bytes: int = 0
     over_quota: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
 
 
 class Desk:
@@ -95,7 +96,9 @@ class Desk:
         """Return what a listener says at a step, at `now` (seconds of a steady clock): its own answer or the usual one."""
         quota = listener.quota
         if quota is None or step != "MAIL":
-            return listener.answers.get(step, usual)
+            answer = listener.answers.get(step, usual)
+            self.counters.refused[listener.label] += not answer.accepts
+            return answer
         taken = self._taken.setdefault(listener.label, deque())
         while taken and now - taken[0] >= quota.seconds:
             taken.popleft()

@@ -65,6 +65,71 @@ def test_when_the_limit_goes_away_so_does_ours() -> None:
     assert sum(next(world.minutes(39, 40))) > 500
 
 
+def test_a_rate_that_is_not_used_is_not_raised_and_one_that_is_used_again_is() -> None:
+    isp = RateLimit(100)
+    world = World(isp)
+    world.run(5)
+    limited = world.decisions[-1].per_minute
+    assert limited is not None
+    isp.per_minute, world.demand = None, 0.3 * limited
+    before = len(world.decisions)
+    world.run(120)
+    assert {one.per_minute for one in world.decisions[before:]} <= {limited}
+    world.demand = 600
+    world.run(60)
+    assert PaceAction.RAISED in world.actions()[before:]
+    assert (world.decisions[-1].action, world.decisions[-1].per_minute) == (PaceAction.LIFTED, None)
+
+
+def test_couriers_that_hold_back_by_themselves_do_not_talk_the_law_out_of_its_limit() -> None:
+    world = World(RateLimit(100))
+    world.run(5)
+    # Their own reflex keeps them just below what the provider takes: nothing is refused, and the limit is still there.
+    world.demand = 95
+    world.run(7 * 60)
+    assert world.decisions[-1].per_minute is not None
+    assert PaceAction.LIFTED not in world.actions()
+    # And eight hours after the last refusal it ends, as every limit does.
+    world.run(2 * 60)
+    assert world.decisions[-1].action is PaceAction.LIFTED
+    assert world.decisions[-1].at - world.decisions[0].at < 9 * 60 * MINUTE
+
+
+def test_what_was_under_way_when_a_limit_came_tells_better_what_was_too_much() -> None:
+    standing = Standing()
+    for after, delivered in ((0, 10), (2_000, 20), (30_000, 40)):
+        signal = PaceSignal(
+            event_id=f"e{after}",
+            pool="shared",
+            provider="isp",
+            at=START + after,
+            effect=PaceEffect.THROTTLED,
+            reply_class="rate_limited",
+            delivered=delivered,
+            throttled=5,
+        )
+        standing, _ = LAW.decide(standing, signal)
+    # The first refusals were told while ten mails had no answer yet; what comes half a minute later is of another time.
+    assert (standing.per_minute, standing.ceiling) == (7.0, 20.0)
+
+
+def test_a_limit_ends_also_where_nothing_at_all_is_sent_for_hours() -> None:
+    isp = RateLimit(20)
+    world = World(isp)
+    world.run(3)
+    ends_at, before = world.decisions[-1].ends_at or 0, len(world.decisions)
+    world.demand, isp.per_minute = 0, None
+    world.run(9 * 60)
+    assert world.now > ends_at > 0
+    assert len(world.decisions) == before
+    world.demand = 600
+    world.run(1)
+    # Nobody waited for the law to say so: the couriers knew when it would end.
+    assert sum(next(world.minutes(9 * 60 + 3, 9 * 60 + 4))) > 500
+    [decision] = world.decisions[before:]
+    assert (decision.action, decision.per_minute) == (PaceAction.LIFTED, None)
+
+
 def test_a_limit_that_comes_after_a_long_time_of_full_speed_is_found_from_what_was_delivered() -> None:
     isp = RateLimit(None)
     world = World(isp, demand=1200)
