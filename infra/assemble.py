@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from depesche.api.hallway import Hallway
     from depesche.streams.stages.shaping_watch import ShapingWatch
     from depesche.streams.stages.suppression_check import SuppressionTools
+    from depesche.streams.stages.warming import Warming
     from depesche.streams.wire.dns import Resolver
 
 
@@ -166,6 +167,16 @@ class Toolbox:
             self._stack.push_async_callback(self._pace.stop)
             await self._pace.start()
         return self._pace
+
+    async def warming(self) -> Warming:
+        """What own addresses that are warming up may send, by what is counted, read to the end and followed."""
+        from depesche.analytics.warmup.book import WarmupBook
+        from depesche.streams.stages.warming import Warming
+
+        book, directory = WarmupBook(self.settings), await self.directory()
+        self._stack.push_async_callback(book.stop)
+        await book.start()
+        return Warming(directory.pool, book)
 
     async def suppressions(self) -> SuppressionBook:
         """The suppression list, read to the end and followed in a view of this process's own."""
@@ -317,18 +328,10 @@ async def _deliver(tools: Toolbox) -> Service:
     from depesche.streams.stages.deliver import Deliver
     from depesche.streams.stages.terms import Guidance
 
-    controls, directory = await tools.controls(), await tools.directory()
-    guidance = Guidance(tools.shaping.of, await tools.pace(), directory.pool_addresses)
-    return Deliver(
-        tools.settings,
-        tools.keyring,
-        tools.archive_reader,
-        tools.process,
-        tools.resolver,
-        controls,
-        await tools.suppression_tools(),
-        guidance,
-    )
+    directory, check = await tools.directory(), await tools.suppression_tools()
+    guidance = Guidance(tools.shaping.of, await tools.pace(), directory.pool_addresses, await tools.warming())
+    reader, resolver, controls = tools.archive_reader, tools.resolver, await tools.controls()
+    return Deliver(tools.settings, tools.keyring, reader, tools.process, resolver, controls, check, guidance)
 
 
 async def _returns(tools: Toolbox) -> Service:

@@ -38,6 +38,7 @@ ORDER = (
     "tls_count",
     "pace_signal",
     "pace_state",
+    "warmup_count",
 )
 PRIMITIVES = {
     "string": "str",

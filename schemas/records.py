@@ -2650,6 +2650,50 @@ class PaceState:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmupCount:
+    """How many attempts a provider answered to an own address that is warming up on a day, seen by one source partition. Readers add the partitions up. Topic mail.warmup (compacted).
+
+    Fields:
+        source_ip: Own address.
+        provider: Mailbox provider.
+        day: Start of the day (UTC) on which they were answered.
+        source_partition: Partition of mail.outcomes they were counted from.
+        count: How many.
+        watermark: Offset of the last record it counts.
+    """
+
+    source_ip: str
+    provider: str
+    day: int
+    source_partition: int
+    count: int
+    watermark: int
+
+    def to_avro(self) -> dict[str, Any]:
+        """The value as the codec writes it."""
+        return {
+            "source_ip": self.source_ip,
+            "provider": self.provider,
+            "day": self.day,
+            "source_partition": self.source_partition,
+            "count": self.count,
+            "watermark": self.watermark,
+        }
+
+    @classmethod
+    def from_avro(cls, raw: Mapping[str, Any]) -> WarmupCount:
+        """The record that ``to_avro`` was made of."""
+        return cls(
+            source_ip=raw["source_ip"],
+            provider=raw["provider"],
+            day=raw["day"],
+            source_partition=raw["source_partition"],
+            count=raw["count"],
+            watermark=raw["watermark"],
+        )
+
+
 _READERS: dict[str, Any] = {
     "depesche.AcceptedDetail": AcceptedDetail.from_avro,
     "depesche.Account": Account.from_avro,

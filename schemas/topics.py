@@ -198,6 +198,21 @@ RATES_CHANGELOG = Topic(
     "Faust's copy of the rates table, read at its start.",
     config=COMPACTED,
 )
+WARMUP = Topic(
+    "mail.warmup",
+    "WarmupCount",
+    "day|source partition|own address|provider",
+    "What own addresses that are warming up have sent to each provider on which day.",
+    spread=False,
+    config=_kept_compacted(3),
+)
+WARMUP_CHANGELOG = Topic(
+    "mail.agents-warmup-changelog",
+    "",
+    "table key",
+    "Faust's copy of the table of what cold addresses have sent, read at its start.",
+    config=COMPACTED,
+)
 ALERTS = Topic(
     "mail.alerts",
     "Alert",
@@ -252,6 +267,8 @@ ALL: tuple[Topic, ...] = (
     PACE_WATCH_CHANGELOG,
     RATES,
     RATES_CHANGELOG,
+    WARMUP,
+    WARMUP_CHANGELOG,
     ALERTS,
     RETURNS,
     TLS,

@@ -22,7 +22,16 @@ from depesche.analytics.directory.things import OwnedDomain, Principal, SigningK
 from depesche.analytics.log.client import full_name, reader
 from depesche.schemas.codec import decode
 from depesche.schemas.errors import LogUnavailableError, UnauthorizedError, UndecodableError
-from depesche.schemas.records import Account, Credential, CredentialUse, Customer, DirectoryRecord, PoolAddress, Status
+from depesche.schemas.records import (
+    Account,
+    Credential,
+    CredentialUse,
+    Customer,
+    DirectoryRecord,
+    Pool,
+    PoolAddress,
+    Status,
+)
 from depesche.schemas.service import Clock, now_ms
 from depesche.schemas.settings import Settings
 from depesche.schemas.topics import DIRECTORY
@@ -131,6 +140,10 @@ class Directory:
         """The own addresses of an egress pool; none when nobody has made it."""
         found = pool_of(self.book, pool)
         return found.addresses if found is not None else ()
+
+    def pool(self, name: str) -> Pool | None:
+        """The egress pool of this name; None when nobody has made it."""
+        return pool_of(self.book, name)
 
     def sender_domain(self, name: str, principal_tenant: str, account: str) -> OwnedDomain | None:
         """The domain if this account may send from it now."""

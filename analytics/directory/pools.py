@@ -47,7 +47,7 @@ def check_pool(book: Book, name: str, value: Pool) -> None:
     """See that a pool can be as it is wanted.
 
     Raises:
-        InvalidRequestError: its name or the number of its addresses is not possible.
+        InvalidRequestError: its name, the number of its addresses, its plan or the pool that helps is not possible.
         ConflictError: an address is in another pool, or twice in this one.
     """
     if not _NAME.match(name):
@@ -55,6 +55,14 @@ def check_pool(book: Book, name: str, value: Pool) -> None:
         raise InvalidRequestError("pool name", public=public, pointer="/name")
     if not value.addresses:
         raise InvalidRequestError("no address", public="A pool needs an address to send from", pointer="/addresses")
+    if any(mails < 0 for mails in value.warm_up_plan):
+        public = "A warm-up plan says how many mails a day: none below 0"
+        raise InvalidRequestError("warm-up plan", public=public, pointer="/warm_up_plan")
+    if value.overflow_pool == name:
+        public = f"{name} cannot help itself: its own warm addresses take what its cold ones may not send anyway"
+        raise InvalidRequestError("overflow pool", public=public, pointer="/overflow_pool")
+    if value.overflow_pool:
+        check_known(book, value.overflow_pool)
     taken = {address.ip: other for other, pool in pools_of(book) if other != name for address in pool.addresses}
     seen: set[str] = set()
     for address in value.addresses:
@@ -82,8 +90,12 @@ def check_unused(book: Book, name: str) -> None:
     """See that nobody sends from this pool any more.
 
     Raises:
-        ConflictError: sender domains name it.
+        ConflictError: sender domains name it, or it helps another pool.
     """
+    helped = [other for other, pool in pools_of(book) if pool.overflow_pool == name]
+    if helped:
+        public = f"{', '.join(sorted(helped))} overflows into the pool {name}; give it another first"
+        raise ConflictError("overflow pool", public=public)
     users = [
         entry.record.id
         for entry in book.all(DirectoryKind.DOMAIN)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depesche.infra.cli.pool_warmup import warmup
 from depesche.infra.cli.terminal import JSON
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def add_to(app: typer.Typer) -> None:
     noun.command(epilog="Example: depesche pool show vip")(show)
     noun.command(epilog="Example: depesche pool change vip --add 192.0.2.2=out2.example.org --drop 192.0.2.1")(change)
     noun.command(epilog="Example: depesche pool assign shop.example vip")(assign)
+    noun.command(epilog="Example: depesche pool warmup vip --begin 192.0.2.2 --overflow shared")(warmup)
     noun.command(epilog="Example: depesche pool remove vip")(remove)
     app.add_typer(noun, name="pool")
 

@@ -20,6 +20,7 @@ from depesche.streams.mail.route import POOL
 from depesche.streams.mail.tls_policy import Asked, Requirement, required
 from depesche.streams.mail.tls_report import TLSSession
 from depesche.streams.stages.tls_sessions import TLSTally, session_of
+from depesche.streams.stages.warming import Warming
 from depesche.streams.wire.dns import Host, Hosts
 from depesche.streams.wire.smtp import NO_TLS, Answer, Peer, SMTPConnection, Terms, open_connection
 from depesche.streams.wire.sts import authorities
@@ -35,6 +36,8 @@ _SHUN_SECONDS = 60.0
 _PLAIN_SECONDS = 600.0
 _MEMORY = 10_000
 _ANY = PoolAddress(ip="")
+NO_ROOM = Answer("connect", 0, "4.4.7", "our addresses that are warming up have sent what they may today")
+"""Nobody was asked: all own addresses that fit are cold and have used up their allowance (``streams/mail/warmup.py``)."""
 OwnAddresses: TypeAlias = Callable[[str], Sequence[PoolAddress]]
 """The own addresses of an egress pool by its name."""
 
@@ -66,6 +69,7 @@ class Connections:
         authorities: Callable[[], ssl.SSLContext] = ssl.create_default_context,
         tally: Callable[[TLSSession], None] | None = None,
         own: OwnAddresses | None = None,
+        warming: Warming | None = None,
     ) -> None:
         """Prepare to open.
 
@@ -77,6 +81,7 @@ class Connections:
             authorities: makes the context for hosts that must prove their name by a known authority; asked once.
             tally: told of every session on which it came to the question of TLS.
             own: the own addresses of each egress pool; a pool without any has those of the settings.
+            warming: which of them may send now; without it all may.
         """
         self._settings = settings
         self._helo = helo
@@ -86,13 +91,16 @@ class Connections:
         self._strict: ssl.SSLContext | None = None
         self._tally = tally
         self._own = own or (lambda pool: ())
+        self._warming = warming
         self._by_settings = tuple(PoolAddress(ip=ip) for ip in settings.source_ips)
         self._shunned: OrderedDict[str, float] = OrderedDict()
         self._plain: OrderedDict[str, float] = OrderedDict()
         self._turn = 0
 
-    async def open(self, hosts: Hosts, tls: Asked = "may", pool: str = POOL) -> SMTPConnection | Answer:
-        """A connection to one of ``hosts`` (verdict ``found``), or the answer of those that were tried.
+    async def open(
+        self, hosts: Hosts, tls: Asked = "may", pool: str = POOL, provider: str = ""
+    ) -> SMTPConnection | Answer:
+        """A connection for one mail to one of ``hosts`` (verdict ``found``), or the answer of those that were tried.
 
         A host that does not answer, does not greet, greets with a refusal or is not as its domain's TLS policy wants it is
         passed over for the next. When none is left, the answer is for now if any host's was for now, else for good.
@@ -101,6 +109,8 @@ class Connections:
             hosts: whom to try, with what their domain asks of TLS.
             tls: what the sender asks of TLS.
             pool: the egress pool to send from.
+            provider: whose hosts they are; cold addresses send each provider only so much a day. ``NO_ROOM`` is the answer
+                where that kept every host from being asked.
         """
         answers: list[Answer] = []
         begun = self._clock()
@@ -110,7 +120,10 @@ class Connections:
                 answers.append(_refused(way))
                 self._count(hosts, way, way.requirement.result)
                 continue
-            result = await self._try(hosts, way, last=way is ways[-1])
+            source = self._source(self._own(pool) or self._by_settings, way.address, pool, provider)
+            if source is None:
+                continue
+            result = await self._from(source, hosts, way, provider, last=way is ways[-1])
             if isinstance(result, SMTPConnection):
                 self._shunned.pop(way.address, None)
                 return result
@@ -120,28 +133,42 @@ class Connections:
                 self._note(self._shunned, way.address, _SHUN_SECONDS)
             if self._clock() - begun > _LONGEST_SECONDS:
                 break
-        return _summed_up(answers)
+        return NO_ROOM if ways and not answers else _summed_up(answers)
+
+    def may_go_on(self, connection: SMTPConnection, pool: str, provider: str) -> bool:
+        """Whether one more mail may leave over a connection, for the own address that it was opened from."""
+        return self._warming is None or self._warming.take_again(pool, provider, connection.peer.source_ip)
+
+    async def _from(
+        self, source: PoolAddress, hosts: Hosts, way: _Way, provider: str, *, last: bool
+    ) -> SMTPConnection | Answer:
+        """A try from ``source``, which was counted as having sent; it has not, unless a connection stands."""
+        result: SMTPConnection | Answer | None = None
+        try:
+            result = await self._try(hosts, replace(way, source=source), last=last)
+            return result
+        finally:
+            if self._warming is not None and not isinstance(result, SMTPConnection):
+                self._warming.give_back(provider, source.ip)
 
     def _ways(self, hosts: Hosts, tls: Asked, pool: str) -> list[_Way]:
         """The tries in order; what failed just now comes last, and a host that must not be used stands there once."""
         found = []
-        own = self._own(pool) or self._by_settings
+        own = self._own(pool) or self._by_settings or (_ANY,)
         for host in hosts.in_order(self._shuffle):
             requirement = required(host.name, hosts.domain, tls, host.dane, hosts.sts)
             for address in host.addresses[: 1 if requirement.refusal else _ADDRESSES_PER_HOST]:
-                source = self._source(own, address)
-                if source is not None:
-                    found.append(_Way(host, address, source, requirement))
+                fitting = _fitting(own, address)
+                if fitting:
+                    found.append(_Way(host, address, fitting[0], requirement))
         return sorted(found, key=lambda way: self._noted(self._shunned, way.address))[:_MOST_TRIES]
 
-    def _source(self, own: Sequence[PoolAddress], address: str) -> PoolAddress | None:
-        """An own address of the same family, each in turn; an empty one when the system may choose, None when there is none."""
-        if not own:
-            return _ANY
-        fitting = [mine for mine in own if (":" in mine.ip) == (":" in address)]
-        if not fitting:
-            return None
+    def _source(self, own: Sequence[PoolAddress], address: str, pool: str, provider: str) -> PoolAddress | None:
+        """An own address of the same family, each in turn; an empty one when the system may choose, None when none may now."""
         self._turn += 1
+        if self._warming is not None and self._own(pool):
+            return self._warming.take(pool, provider, ipv6=":" in address, turn=self._turn)
+        fitting = _fitting(own or (_ANY,), address)
         return fitting[self._turn % len(fitting)]
 
     async def _try(self, hosts: Hosts, way: _Way, *, last: bool) -> SMTPConnection | Answer:
@@ -216,7 +243,9 @@ class Connections:
         return memory.get(address, 0.0) > self._clock()
 
 
-def connections(settings: Settings, sessions: TLSTally, own: OwnAddresses | None = None) -> Connections:
+def connections(
+    settings: Settings, sessions: TLSTally, own: OwnAddresses | None = None, warming: Warming | None = None
+) -> Connections:
     """Connections as the settings want them, from the ``own`` addresses of each pool, counted in ``sessions``."""
     return Connections(
         settings.deliver,
@@ -224,7 +253,13 @@ def connections(settings: Settings, sessions: TLSTally, own: OwnAddresses | None
         authorities=partial(authorities, settings.tls),
         tally=sessions.add,
         own=own,
+        warming=warming,
     )
+
+
+def _fitting(own: Sequence[PoolAddress], address: str) -> Sequence[PoolAddress]:
+    """The own addresses of the family of ``address``; an empty one, for which the system chooses, fits all."""
+    return [mine for mine in own if not mine.ip or (":" in mine.ip) == (":" in address)]
 
 
 def _refused(way: _Way) -> Answer:

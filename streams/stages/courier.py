@@ -18,7 +18,7 @@ from depesche.schemas.settings import DeliverSettings
 from depesche.streams.mail.reply import Judgement
 from depesche.streams.runner.guard import is_infrastructure
 from depesche.streams.stages.attempt_log import AttemptLog
-from depesche.streams.stages.connections import Connections
+from depesche.streams.stages.connections import NO_ROOM, Connections
 from depesche.streams.stages.content_budget import ContentBudget
 from depesche.streams.stages.errand import Errand
 from depesche.streams.stages.hand import Hand
@@ -76,6 +76,10 @@ class Base(Protocol):
 
     def not_opened(self, courier: Courier, errand: Errand, answer: Answer) -> None:
         """No connection could be had for the errand; the courier ends."""
+        ...
+
+    def no_room(self, courier: Courier, errand: Errand) -> None:
+        """No own address may send the errand today; the courier ends."""
         ...
 
     def learn(self, judgement: Judgement | None, code: int) -> None:
@@ -206,6 +210,9 @@ class Courier:
             gear.budget.give_back(unit.route, unit.size)
         if not self._may_go_on(errand):
             return False
+        if answer is NO_ROOM:
+            self._base.no_room(self, errand)
+            return False
         if self._connection is None and answer.step in ("connect", "banner", "ehlo", "starttls"):
             self._base.not_opened(self, errand, answer)
             return False
@@ -246,12 +253,13 @@ class Courier:
                 return answer
 
     async def _connected(self) -> SMTPConnection | Answer:
-        connection = self._connection
+        connection, terms, ways = self._connection, self._base.terms, self._gear.connections
         if connection is not None:
-            if connection.usable and connection.sent < self._base.terms.shape.messages_per_connection:
+            has_more = connection.usable and connection.sent < terms.shape.messages_per_connection
+            if has_more and ways.may_go_on(connection, terms.pool, terms.provider):
                 return connection
             self._hang_up()
-        opened = await self._gear.connections.open(self.lane.hosts, self.lane.tls, self._base.terms.pool)
+        opened = await ways.open(self.lane.hosts, self.lane.tls, terms.pool, terms.provider)
         if isinstance(opened, SMTPConnection):
             self._connection = opened
         return opened

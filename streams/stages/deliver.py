@@ -389,12 +389,12 @@ class Deliver:
         self, marks_producer: AIOKafkaProducer, producer: AIOKafkaProducer, end: Callable[[Exception], None]
     ) -> Gear:
         settings, worker = self._settings, f"deliver-{self._member}"
-        deliver, archive, guidance = settings.deliver, self._archive, self._guidance
+        deliver, archive, guidance, budget = settings.deliver, self._archive, self._guidance, ContentBudget()
         marks = AttemptLog(settings, marks_producer, worker)
         scribe = Scribe(deliver, worker, sealing(self._keyring), shapes=guidance.shapes)
         recorder = Recorder(settings, marks, producer, scribe, await outcome_partitions(settings))
         sessions = TLSTally(settings, producer, worker)
-        ways, budget = connections(settings, sessions, guidance.own), ContentBudget()
+        ways = connections(settings, sessions, guidance.own, guidance.warming)
         hand = Hand(self._controls, recorder, end, deliver.time_scale)
         check = SuppressionCheck(self._suppression, recorder, end, worker)
         return Gear(deliver, ways, archive, budget, marks, recorder, Pulse(), hand, end, sessions, check, guidance)

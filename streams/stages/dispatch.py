@@ -12,6 +12,7 @@ from depesche.schemas.service import Clock, now_ms
 from depesche.streams.mail.attempt import Finding
 from depesche.streams.mail.ladder import delay_ms, until, without_attempt
 from depesche.streams.mail.reply import Judgement
+from depesche.streams.stages.connections import NO_ROOM
 from depesche.streams.stages.courier import Courier, Gear
 from depesche.streams.stages.errand import Errand
 from depesche.streams.stages.lane import Lane, asked_tls, lane_key
@@ -111,6 +112,12 @@ class Route:
                 "route_backs_off", route=self.name, seconds=round(seconds, 1), step=answer.step, code=answer.code
             )
         self.learn(self._dispatch.gear.recorder.settle(errand, errand.finding(answer, now)), answer.code)
+
+    def no_room(self, courier: Courier, errand: Errand) -> None:
+        """See ``courier.Base``."""
+        lane = courier.lane
+        lane.last_answer, lane.last_enhanced = NO_ROOM.text, NO_ROOM.enhanced
+        self._dispatch.park(errand, lane)
 
     def learn(self, judgement: Judgement | None, code: int) -> None:
         """See ``courier.Base``."""

@@ -17,6 +17,7 @@ from depesche.streams.mail.restraint import Restraint
 from depesche.streams.mail.shaping.shape import Shape
 from depesche.streams.stages.connections import OwnAddresses
 from depesche.streams.stages.turnstile import Turnstile
+from depesche.streams.stages.warming import Warming
 
 log = structlog.get_logger(__name__)
 
@@ -29,11 +30,13 @@ class Guidance:
         shapes: the shape of a provider.
         pace: the pace that all couriers keep; None: none is kept.
         own: the own addresses of an egress pool; None: what the settings say.
+        warming: which own addresses may send how much today; None: all may as much as they like.
     """
 
     shapes: Callable[[str], Shape]
     pace: PaceView | None = None
     own: OwnAddresses | None = None
+    warming: Warming | None = None
 
 
 class RouteTerms:
@@ -44,6 +47,7 @@ class RouteTerms:
         turnstile: lets couriers pass at the rate in force.
         connections: how many couriers the route may have.
         pool: the egress pool it leaves from.
+        provider: the mailbox provider it leads to.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class RouteTerms:
             monotonic: monotonic seconds.
         """
         self._route = route
-        self.pool, self._provider, _ = route.split("/")
+        self.pool, self.provider, _ = route.split("/")
         self._guidance = guidance
         self._scale = time_scale
         self._clock = clock
@@ -78,12 +82,12 @@ class RouteTerms:
     def refresh(self) -> None:
         """Take in what files, pace and time have changed; called every second."""
         now = self._monotonic()
-        shape = self.shape = self._guidance.shapes(self._provider)
+        shape = self.shape = self._guidance.shapes(self.provider)
         own = self._restraint.per_minute(now)
         limits = [limit for limit in (self._scaled(shape.per_minute, shape.shards), self._scaled(own, 1)) if limit]
         connections = shape.connections
         if self._guidance.pace is not None:
-            pace = self._guidance.pace.pace(self.pool, self._provider)
+            pace = self._guidance.pace.pace(self.pool, self.provider)
             self._paced_until = now + (pace.suspended_until - self._clock()) / 1000 if pace.suspended_until else 0.0
             self._pace_reason = pace.reason
             connections = min(connections, pace.connections if pace.connections is not None else connections)

@@ -28,6 +28,7 @@ GUARDS = {
     "streams/agents/suppression.py": (1, "the agents: leave before Faust acknowledges what was not done"),
     "streams/agents/pace.py": (1, "the agents: leave before Faust acknowledges what was not done"),
     "streams/agents/rates.py": (1, "the agents: a sum that could not be said must not be forgotten"),
+    "streams/agents/warmup.py": (1, "the agents: a count that could not be said must not be forgotten"),
     "streams/runner/guard.py": (3, "the stages: bury a record with its cause, or carry a fault past the Kafka client"),
     "streams/stages/courier.py": (1, "the couriers: a bug that one mail wakes ends that mail and not the courier"),
 }
