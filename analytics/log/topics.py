@@ -4,7 +4,7 @@ other retention or partitions breaks promises silently."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -117,7 +117,16 @@ async def correct(settings: Settings) -> list[Mismatch]:
                     raise SetupError(f"Kafka refused to change a topic: {text}", fix="Check the broker's log.")
     finally:
         await admin.close()
+    await _until_correct(settings, names)
     return [found for found in wrong if found.topic in names]
+
+
+async def _until_correct(settings: Settings, names: Collection[str]) -> None:
+    """A broker takes a change before it shows it; whoever compares at once would still see the old configuration."""
+    for _ in range(int(SETTLE_SECONDS / _ASK_SECONDS)):
+        if not any(found.topic in names and "." in found.what for found in await mismatches(settings)):
+            break
+        await asyncio.sleep(_ASK_SECONDS)
 
 
 async def _compare(admin: AIOKafkaAdminClient, topic: Topic, settings: Settings) -> list[Mismatch]:

@@ -226,17 +226,27 @@ def export(
     file: Annotated[Path, typer.Argument(dir_okay=False, help="CSV file to write; - for standard output.")],
     state: STATE = "active",
     customer: OF_CUSTOMER = "",
+    json: JSON = False,
 ) -> None:
-    """Write the list as CSV. No cell can be a formula; `depesche suppression import` reads the file again."""
+    """Write the list as CSV. No cell can be a formula; `depesche suppression import` reads the file again.
+
+    With --json the outcome is an object, and to standard output go the entries themselves as JSON lines.
+    """
     from depesche.infra.suppression_file import write
 
     rows = at_desk(lambda desk, _: _listed(desk, state, "", "", customer, sys.maxsize))
+    if json and str(file) == "-":
+        for row in rows:
+            write_json(row)
+        return
     with _bar("exporting", len(rows)) as step:
         if str(file) == "-":
             written = _stepped(write(sys.stdout, rows), step)
         else:
             with file.open("w", newline="", encoding="utf-8") as target:
                 written = _stepped(write(target, rows), step)
+    if json:
+        write_json({"file": str(file), "entries": written})
     talk().print(f"[green]✓[/] {written} entries are written.")
 
 

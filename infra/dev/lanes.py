@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
-PYTEST = (sys.executable, "-m", "pytest", "-m", "not corpus and not long")
+PYTEST = (sys.executable, "-m", "pytest", "-m", "not corpus and not long", "--durations=12", "--durations-min=10")
 SERVERS = (*PYTEST, "tests", "--ignore=tests/unit", "--ignore=tests/live")
 OTHERS = {
     "check": ("make", "--no-print-directory", "check"),

@@ -230,7 +230,7 @@ async def test_what_is_not_valid_is_pointed_at(world: World, path: str, body: di
 
 async def test_every_change_is_in_the_audit_topic_with_who_made_it(world: World) -> None:
     before = len(world.log.records)
-    await world.client.patch("/v1/domains/shop.example", json={"pool": "bulk"}, headers=world.as_operator)
+    await world.client.patch("/v1/domains/shop.example", json={"pool": "shared"}, headers=world.as_operator)
     written = [(topic, decode(DirectoryRecord, value)) for topic, _, value in world.log.records[before:] if value]
     assert [topic for topic, _ in written] == ["mail.audit", "mail.directory"]
     operator = world.operator.removeprefix("dp_live_").partition("_")[0]
