@@ -8,8 +8,9 @@ half an hour of the next try. A block (reputation, policy) suspends, for twice a
 A rate that nobody uses proves nothing: it is not raised, because couriers hold back by themselves too, and because a quiet night
 says nothing about the morning. It is lifted only when far more than what was too much has been taken.
 
-One refusal means nothing. So many answers, and such a share of all, must say the same before anything changes; both are
-settings (``PaceSettings``). Nothing here can bring a rate to zero, and a limit that nobody renews ends by itself.
+One refusal means nothing, but where more is tried than was too much once. So many answers, and such a share of all, must say
+the same before anything else changes; both are settings (``PaceSettings``). Nothing here can bring a rate to zero, and a limit
+that nobody renews ends by itself.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ _SETTLE: Final = 1.25
 """Windows that pass after a lowering before the next: couriers must have heard of it, and its causes left the window."""
 _UNDER_WAY: Final = 0.25
 """Windows after a lowering in which what was already under way is still told."""
+_FEW: Final = 0.1
+"""Where more is tried than was too much once, this part of the usual share of refusals is enough."""
 _DOUBTS: Final = 3
 """So many times as many doubtful answers as clear ones are needed."""
 _FREE_AT: Final = 2.0
@@ -162,7 +165,7 @@ class Law:
                 if crowded and standing.connections != 1:
                     return self._fewer_connections(standing, totals, reason)
                 return self._lowered(standing, totals, some, reason)
-        return None
+        return self._back(standing, totals, reason) if effect is PaceEffect.THROTTLED else None
 
     # Down.
 
@@ -191,6 +194,22 @@ class Law:
         under_way = standing.per_minute is not None and standing.now - standing.lowered_at < self._window * _UNDER_WAY
         ceiling = max(standing.ceiling, totals.heard_of) if under_way else standing.ceiling
         return replace(standing, refused_at=standing.now, ceiling=ceiling)
+
+    def _back(self, standing: Standing, totals: Totals, reason: str) -> Verdict | None:
+        """A few refusals end the try to get past what was too much once, if they are not lost among thousands.
+
+        Couriers that are refused hold back at once, so that many refusals may never come together.
+        """
+        held, before = standing.per_minute, max(self._settings.least_per_minute, standing.ceiling * self._settings.near)
+        share, settled = totals.share(totals.slow), standing.now - standing.lowered_at >= self._window * _SETTLE
+        if held is None or held <= before * 1.001 or standing.now < standing.hold_until or not settled:
+            return None
+        if share < self._settings.share * _FEW:
+            return None
+        back = replace(self._held(standing, failed=True), per_minute=before, reason=reason)
+        return Verdict(
+            PaceAction.LOWERED, back, share, "More than what was too much once was tried, and refused again."
+        )
 
     def _fewer_connections(self, standing: Standing, totals: Totals, reason: str) -> Verdict:
         held = standing.connections

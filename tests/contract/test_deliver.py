@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,22 @@ async def test_another_host_or_address_takes_over_within_the_same_attempt(
         await outbox.all_final()
     assert await outbox.story(unit) == ["delivered"]
     assert copies(sink)[f"a@{domain}.test"] == 1
+
+
+async def test_eight_bit_content_goes_out_whole_or_not_at_all(outbox: Outbox, sink: Sink) -> None:
+    message = "From: a@shop.test\r\nMessage-ID: <8bit@shop.test>\r\n\r\nGrüße\r\n".encode()
+    async with outbox.couriers():
+        taken = await outbox.unit("eight@sandbox.test", message)
+        refused = await outbox.unit("eight@bare.test", message)
+        plain = await outbox.unit("seven@bare.test")
+        await outbox.post(taken, refused, plain)
+        await outbox.all_final()
+    [arrival] = arrivals(sink, "eight@sandbox.test")
+    assert arrival.sha256 == sha256(SIGNATURE + message).hexdigest()
+    [end] = await outbox.told(refused)
+    assert (end.type, detail(end).code, detail(end).enhanced_code) == (EventType.BOUNCED, 0, "5.6.3")
+    assert not arrivals(sink, "eight@bare.test")
+    assert await outbox.story(plain) == ["delivered"]
 
 
 async def test_tls_that_does_not_work_falls_back_to_plain_text(outbox: Outbox, sink: Sink) -> None:

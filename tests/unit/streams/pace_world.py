@@ -11,6 +11,8 @@ from depesche.schemas.settings import PaceSettings
 from depesche.streams.mail.pace import Law
 from depesche.streams.mail.pace_sample import Sampler
 from depesche.streams.mail.pace_standing import Standing
+from depesche.streams.mail.reply import Judgement
+from depesche.streams.mail.restraint import Restraint
 
 START = 1_800_000_000_000
 MINUTE = 60_000
@@ -91,12 +93,14 @@ class World:
     Attributes:
         provider: gives the answer to an attempt at a time, over so many connections.
         demand: attempts a minute without a limit.
+        restraint: the couriers' own reflex; None: they only obey the law.
     """
 
     provider: Callable[[int, int], Answer]
     demand: float = 600
     partitions: int = 2
     settings: PaceSettings = SETTINGS
+    restraint: Restraint | None = None
     chance: random.Random = field(default_factory=lambda: random.Random(1))
     now: int = START
     decisions: list[PaceState] = field(default_factory=list)
@@ -125,6 +129,8 @@ class World:
                 continue
             limited = pace is not None and self.now < (pace.ends_at or 0)
             rate = min(self.demand, pace.per_minute if pace and limited and pace.per_minute else self.demand)
+            if self.restraint is not None:
+                rate = min(rate, self.restraint.per_minute(self.now / 1000) or rate)
             connections = pace.connections if pace and limited and pace.connections else CONNECTIONS
             self._allowance = min(self._allowance + rate / 600, max(1.0, rate / 60))
             while self._allowance >= 1:
@@ -135,6 +141,7 @@ class World:
         """One unit is tried now."""
         self._number += 1
         answer = self.provider(self.now, connections)
+        self._feel(answer)
         counts = self.per_minute.setdefault((self.now - START) // MINUTE, [0, 0])
         counts[answer[0] is not EventType.DELIVERED] += 1
         partition = self.chance.randrange(self.partitions)
@@ -145,6 +152,17 @@ class World:
             self.standing, decision = self.law.decide(self.standing, signal)
             if decision is not None:
                 self.decisions.append(decision)
+
+    def _feel(self, answer: Answer) -> None:
+        if self.restraint is None:
+            return
+        type_, said = answer
+        if type_ is EventType.DELIVERED:
+            self.restraint.taken(self.now / 1000)
+        elif self.restraint.refused(
+            Judgement("deferred", said.reply_class, "soft", ""), said.code, (), self.now / 1000
+        ):
+            self._allowance = 0.0
 
     def minutes(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """Delivered and refused in each of these minutes."""

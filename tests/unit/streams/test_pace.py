@@ -13,6 +13,7 @@ from depesche.schemas.pace import UNLIMITED, Pace
 from depesche.schemas.records import PaceAction, PaceEffect, PaceSignal, PaceState
 from depesche.streams.mail.pace import MOST_CAUSES, Law, replayed
 from depesche.streams.mail.pace_standing import Standing
+from depesche.streams.mail.restraint import Restraint
 from tests.unit.streams.pace_world import (
     BLOCKED,
     CONNECTIONS,
@@ -93,6 +94,30 @@ def test_couriers_that_hold_back_by_themselves_do_not_talk_the_law_out_of_its_li
     world.run(2 * 60)
     assert world.decisions[-1].action is PaceAction.LIFTED
     assert world.decisions[-1].at - world.decisions[0].at < 9 * 60 * MINUTE
+
+
+@pytest.mark.parametrize("limit", [20, 200])
+def test_the_law_and_the_couriers_reflex_together_touch_a_limit_a_few_times_a_day(limit: int) -> None:
+    isp = RateLimit(limit)
+    world = World(isp, demand=3000, restraint=Restraint())
+    world.run(6 * 60)
+    steady = list(world.minutes(4, 6 * 60))
+    assert sum(refused for _, refused in steady) <= 10
+    assert sum(delivered for delivered, _ in steady) >= 0.75 * limit * len(steady)
+    assert PaceAction.LIFTED not in world.actions()
+    isp.per_minute = None
+    world.run(5 * 60)
+    assert (world.decisions[-1].action, world.decisions[-1].per_minute) == (PaceAction.LIFTED, None)
+
+
+def test_a_few_refusals_among_thousands_do_not_keep_a_limit_that_is_gone() -> None:
+    isp, chance = RateLimit(900), random.Random(6)
+    world = World(lambda at, connections: TOO_FAST if chance.random() < 0.002 else isp(at, connections), demand=3000)
+    world.run(10)
+    assert world.decisions[-1].per_minute is not None
+    isp.per_minute = None
+    world.run(60)
+    assert world.decisions[-1].action is PaceAction.LIFTED
 
 
 def test_what_was_under_way_when_a_limit_came_tells_better_what_was_too_much() -> None:
