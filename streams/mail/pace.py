@@ -25,7 +25,7 @@ from depesche.schemas.records import PaceAction, PaceCause, PaceEffect, PaceSign
 from depesche.schemas.settings import PaceSettings
 from depesche.streams.mail.pace_standing import Standing, cause, freed, heard
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 """To be raised when the law gives other decisions for the same signals."""
 MOST_CAUSES: Final = 20
 _SETTLE: Final = 1.25
