@@ -174,6 +174,7 @@ async def test_a_courier_that_was_stopped_and_goes_on_finishes_nothing(
     await balanced(outbox, sink)
 
 
+@pytest.mark.long
 async def test_couriers_that_come_and_go_hand_over_without_a_second_copy(
     outbox: Outbox, sink: Sink, worker: Worker
 ) -> None:

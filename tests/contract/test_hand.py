@@ -290,6 +290,7 @@ async def test_to_retry_leaves_what_is_scheduled(office: Office) -> None:
     assert len(await outbox.returned()) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", ["L1:2", "L2:2"])
 async def test_a_keeper_killed_while_it_brings_units_back_sends_none_twice(
     kafka_broker: KafkaBroker, dns_server: DNSServer, sink: Sink, tmp_path: Path, point: str

@@ -92,6 +92,7 @@ async def sender(kafka_broker: KafkaBroker) -> AsyncIterator[AIOKafkaProducer]:
     await made.stop()
 
 
+@pytest.mark.long
 async def test_an_alert_begins_once_and_ends_once_killed_before_and_after_it_is_said(
     kafka_broker: KafkaBroker, tmp_path: Path, worlds: list[World], sender: AIOKafkaProducer
 ) -> None:

@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from depesche.analytics.log import topics
 from depesche.analytics.log.client import producer
 from depesche.analytics.log.sums import read_sums, totals
@@ -102,6 +104,8 @@ def _named_rightly(events: list[MailEvent], sums: dict[str, RateSum]) -> bool:
     return True
 
 
+@pytest.mark.long
+@pytest.mark.timeout(300)
 async def test_the_sums_are_exact_after_three_kills_and_repeated_outcomes(
     kafka_broker: KafkaBroker, tmp_path: Path
 ) -> None:
@@ -124,14 +128,14 @@ async def test_the_sums_are_exact_after_three_kills_and_repeated_outcomes(
     try:
         for kill in range(3):
             # Killed while it is busy: some outcomes are counted, more are coming.
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(90):
                 while await counted() < COUNT * (kill + 1) // 8:
                     await asyncio.sleep(0.2)
             worker.kill()
             worker.wait()
             worker = start()
         await saying
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(90):
             while await counted() < COUNT:
                 await asyncio.sleep(0.3)
         await asyncio.sleep(2.5)  # Whatever would be counted too often is said within a second.

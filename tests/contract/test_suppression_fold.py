@@ -78,6 +78,7 @@ async def test_a_thousand_hard_bounces_suppress_exactly_those_whatever_is_killed
         }
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 async def test_what_people_ask_is_taken_and_survives_a_kill(kafka_broker: KafkaBroker, tmp_path: Path) -> None:
     async with opened(kafka_broker, tmp_path, "suppress-hand.") as lab, lab.book() as book:
