@@ -16,6 +16,7 @@ from yarl import URL
 
 from depesche.analytics.log.client import full_name
 from depesche.schemas.settings import KafkaSettings, Settings
+from depesche.streams.agents.transport import App
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +35,7 @@ def build_app(settings: Settings, member: str) -> faust.App:
     kafka = settings.kafka
     directory = settings.home / "agents" / member
     directory.mkdir(parents=True, exist_ok=True)
-    return faust.App(
+    return App(
         full_name(kafka, APP_ID),
         broker=[URL(f"kafka://{server}") for server in settings.bootstrap.split(",")],
         broker_credentials=_credentials(kafka),

@@ -1,6 +1,7 @@
 """A Faust worker for the contract test, run as a process of its own so that it can be killed.
 
-Usage: faust_worker.py BOOTSTRAP PREFIX MODE REPORT, MODE one of plain, watermarked, raising, unordered. It reads the topic
+Usage: faust_worker.py BOOTSTRAP PREFIX MODE REPORT, MODE one of plain, watermarked, raising, unordered, late (a
+watermarked one, begun beside a log that is already there). It reads the topic
 PREFIX.in and writes what it has, as JSON, to REPORT twice a second.
 """
 
@@ -32,7 +33,7 @@ def main(bootstrap: str, prefix: str, mode: str, report: Path) -> None:
             if mode == "raising" and number % 500 == 250 and number not in seen:
                 raise ValueError("the agent does not like this one")
             seen.append(number)
-            if mode == "watermarked":
+            if mode in ("watermarked", "late"):
                 held = table.get("sum")
                 after = counted(Held(*held) if held else None, event.message.offset)
                 if after:

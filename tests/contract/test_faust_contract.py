@@ -153,3 +153,44 @@ async def test_a_plain_counter_is_too_high_after_three_kills(lab: Lab) -> None:
 @pytest.mark.parametrize("lab", ["watermarked"], indirect=True)
 async def test_a_counter_with_a_watermark_is_exact_after_three_kills(lab: Lab) -> None:
     assert await _sum_after_three_kills(lab, 20_000) == 20_000
+
+
+async def test_seeking_to_the_committed_offset_leaves_a_partition_without_one_where_it_is(
+    kafka_broker: KafkaBroker,
+) -> None:
+    """Why there is ``streams/agents/transport.py``: what was fetched and thrown away before the seek would be lost."""
+    servers, place = kafka_broker.bootstrap_servers, TopicPartition("faust-seek.in", 0)
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    await admin.create_topics([NewTopic(place.topic, 1, 1)])
+    await admin.close()
+    async with AIOKafkaProducer(bootstrap_servers=servers, acks="all") as producer:
+        for number in range(3):
+            await producer.send_and_wait(place.topic, str(number).encode(), partition=0)
+    async with AIOKafkaConsumer(bootstrap_servers=servers, group_id="faust-seek", enable_auto_commit=False) as consumer:
+        consumer.assign([place])
+        for committed in (None, 0):
+            if committed is not None:
+                await consumer.commit({place: committed})
+            await consumer.seek_to_beginning(place)
+            assert len((await consumer.getmany(place, timeout_ms=10_000))[place]) == 3
+            await consumer.seek_to_committed(place)
+            assert await consumer.position(place) == 3
+        await consumer.commit({place: 1})
+        await consumer.seek_to_committed(place)
+        assert await consumer.position(place) == 1
+
+
+@pytest.mark.parametrize("lab", ["late"], indirect=True)
+async def test_our_transport_goes_back_to_the_beginning_when_nothing_was_committed(lab: Lab) -> None:
+    await lab.send(range(20))
+    producer = AIOKafkaProducer(bootstrap_servers=lab.bootstrap, acks="all")
+    async with producer:
+        held = {"key": b'"elsewhere"', "value": b"[1, -1]", "partition": 0}
+        await producer.send_and_wait(f"{lab.prefix}.mail.agents-sums-changelog", **held)
+    lab.start()
+    async with asyncio.timeout(SECONDS):
+        while not lab.report.exists():
+            await asyncio.sleep(0.1)
+    await lab.send(range(20, 21))
+    assert set((await lab.until(lambda r: 20 in r["seen"]))["seen"]) == set(range(21))

@@ -78,8 +78,6 @@ async def test_a_thousand_hard_bounces_suppress_exactly_those_whatever_is_killed
         }
 
 
-@pytest.mark.long
-@pytest.mark.timeout(240)
 async def test_what_people_ask_is_taken_and_survives_a_kill(kafka_broker: KafkaBroker, tmp_path: Path) -> None:
     async with opened(kafka_broker, tmp_path, "suppress-hand.") as lab, lab.book() as book:
         lab.start()
@@ -88,7 +86,7 @@ async def test_what_people_ask_is_taken_and_survives_a_kill(kafka_broker: KafkaB
         asked = await lab.requests.send(
             added(ada, today, now_ms(), "me", "a letter", reason=SuppressionReason.MANUAL, days=0)
         )
-        entry = await book.wait_for("10001", asked, 60)
+        entry = await book.wait_for("10001", asked, 30)
         assert (entry.state, entry.reason, entry.until) == (SuppressionState.ACTIVE, SuppressionReason.MANUAL, None)
         assert book.blocking("10001", ada.key) == entry
         for _ in range(2):  # Said twice of one unit, it counts once.
@@ -96,9 +94,9 @@ async def test_what_people_ask_is_taken_and_survives_a_kill(kafka_broker: KafkaB
         lab.kill()
         lab.start()
         asked = await lab.requests.blocked(entry, "unit.1", now_ms(), "test")
-        assert (await book.wait_for("10001", asked, 60)).blocked == 2
+        assert (await book.wait_for("10001", asked, 30)).blocked == 2
         asked = await lab.requests.send(lifted(ada, now_ms(), "me", "another letter"))
-        assert (await book.wait_for("10001", asked, 60)).state is SuppressionState.LIFTED
+        assert (await book.wait_for("10001", asked, 30)).state is SuppressionState.LIFTED
         assert book.blocking("10001", ada.key) is None
         await replayed(lab)
 
