@@ -8,6 +8,7 @@ by the unit's age (``ladder.without_attempt``); nothing spins.
 
 from __future__ import annotations
 
+import math
 import random
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 STILL_SECONDS = 2.0
 """A lane with work in which nothing ended for so long counts as standing."""
 _FIRST_GUESS = 0.01
+_MEMORY_SECONDS = 10.0
+"""How far back the speed of a lane is looked at. One halt of a second is no new speed."""
 _BACK_OFF_SECONDS = 15.0
 _LONGEST_BACK_OFF = 600.0
 _FEWER_SECONDS = 60.0
@@ -63,7 +66,8 @@ class Lane:
         self.under_way = 0
         self.gap = 0.0
         self.last_answer = self.last_enhanced = ""
-        self._interval = _FIRST_GUESS
+        # A first guess that weighs as much as one second.
+        self._spent, self._ended = 1.0, 1.0 / _FIRST_GUESS
         self._moved = now
         self._failures = 0
         self._closed_until = 0.0
@@ -78,14 +82,18 @@ class Lane:
 
     def moved(self, now: float) -> None:
         """A transaction ended, however it did."""
-        self._interval += (min(now - self._moved, 60.0) - self._interval) * 0.2
+        passed = min(now - self._moved, 60.0)
+        kept = math.exp(-passed / _MEMORY_SECONDS)
+        self._spent = self._spent * kept + passed
+        self._ended = self._ended * kept + 1
         self._moved = now
         self._failures = 0
 
     def wait_expected(self, now: float, tenant: str) -> float:
         """Seconds that a unit of this tenant which came now would wait."""
         still = now - self._moved
-        interval = max(self._interval, still) if still > self._patience else self._interval
+        usual = self._spent / self._ended
+        interval = max(usual, still) if still > self._patience else usual
         return self.queue.before(tenant) * max(interval, self.gap)
 
     def stands(self, now: float) -> bool:

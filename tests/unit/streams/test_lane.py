@@ -41,6 +41,20 @@ def test_a_lane_that_moves_keeps_its_units_and_one_that_stands_does_not() -> Non
     assert made.stands(100.5 + STILL_SECONDS + 10)
 
 
+def test_one_halt_of_a_second_is_no_new_speed_but_a_slow_lane_is_soon_known_as_slow() -> None:
+    made, now = lane(), 100.0
+    for _ in range(4000):
+        made.add(ERRAND, now)
+    for gap in (*[0.004] * 2000, 1.0, *[0.004] * 5):
+        now += gap
+        made.moved(now)
+    assert 10 < made.wait_expected(now, "1") < 60
+    for _ in range(10):
+        now += 1.0
+        made.moved(now)
+    assert made.wait_expected(now, "1") > 60
+
+
 def test_failures_close_the_lane_for_longer_and_longer_and_then_let_one_probe() -> None:
     made = lane()
     first = made.back_off(100.0, 1.0)
