@@ -144,11 +144,11 @@ def _check(
             pointer="/scope/customer",
         )
     if action is ControlAction.REROUTE and not target_pool:
-        raise MissingValueError("target_pool", public="To which pool?", pointer="/target_pool")
+        raise MissingValueError("to_pool", public="To which pool?", pointer="/to_pool")
     if action is not ControlAction.REROUTE and target_pool:
-        raise InvalidRequestError("target_pool", public="Only reroute has a target pool", pointer="/target_pool")
+        raise InvalidRequestError("to_pool", public="Only reroute has a target pool", pointer="/to_pool")
     if "/" in target_pool:
-        raise InvalidRequestError("target_pool", public="A pool's name has no slash", pointer="/target_pool")
+        raise InvalidRequestError("to_pool", public="A pool's name has no slash", pointer="/to_pool")
     if until is not None and until <= now:
         raise InvalidRequestError("until", public="The end of an order must lie ahead", pointer="/until")
     if until is not None and action is ControlAction.RETRY:

@@ -62,7 +62,7 @@ def check_pool(book: Book, name: str, value: Pool) -> None:
         public = f"{name} cannot help itself: its own warm addresses take what its cold ones may not send anyway"
         raise InvalidRequestError("overflow pool", public=public, pointer="/overflow_pool")
     if value.overflow_pool:
-        check_known(book, value.overflow_pool)
+        check_known(book, value.overflow_pool, "/overflow_pool")
     taken = {address.ip: other for other, pool in pools_of(book) if other != name for address in pool.addresses}
     seen: set[str] = set()
     for address in value.addresses:
@@ -74,8 +74,13 @@ def check_pool(book: Book, name: str, value: Pool) -> None:
         seen.add(address.ip)
 
 
-def check_known(book: Book, name: str) -> None:
-    """See that a sender domain may name this pool.
+def check_known(book: Book, name: str, pointer: str = "/pool") -> None:
+    """See that mail may be sent by this pool.
+
+    Args:
+        book: the directory.
+        name: the pool's name.
+        pointer: where the name stands in what was asked for.
 
     Raises:
         InvalidRequestError: there is no such pool.
@@ -83,7 +88,7 @@ def check_known(book: Book, name: str) -> None:
     if pool_name(name) != SHARED and pool_of(book, name) is None:
         known = ", ".join(sorted({SHARED, *(other for other, _ in pools_of(book))}))
         public = f"There is no egress pool {name}; there are {known}"
-        raise InvalidRequestError(f"no pool {name}", public=public, pointer="/pool")
+        raise InvalidRequestError(f"no pool {name}", public=public, pointer=pointer)
 
 
 def check_unused(book: Book, name: str) -> None:

@@ -9,20 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from depesche.infra.cli.scope import (
-    ACCOUNT,
-    ALL,
-    CAMPAIGN,
-    CUSTOMER,
-    DOMAIN,
-    FOR,
-    POOL,
-    PROVIDER,
-    REASON,
-    SENDER_DOMAIN,
-    end_of,
-    scope_of,
-)
+from depesche.infra.cli.scope import ALL, FOR, REASON, about_mail, end_of
 from depesche.infra.cli.terminal import JSON, settings_or_fail, talk, write_json, write_rows
 
 if TYPE_CHECKING:
@@ -53,14 +40,9 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(noun, name="control")
 
 
+@about_mail
 def suspend(
-    customer: CUSTOMER = "",
-    account: ACCOUNT = "",
-    campaign: CAMPAIGN = "",
-    provider: PROVIDER = "",
-    domain: DOMAIN = "",
-    sender_domain: SENDER_DOMAIN = "",
-    pool: POOL = "",
+    scope: ControlScope,
     everything: ALL = False,
     duration: FOR = "",
     reason: REASON = "",
@@ -70,19 +52,13 @@ def suspend(
 
     Mail goes on being accepted, and time to deliver it goes on running out.
     """
-    scope = scope_of(customer, account, campaign, provider, domain, sender_domain, pool)
     order = _given("suspend", scope, everything, duration=duration, reason=reason)
     _told(order, "is suspended", json)
 
 
+@about_mail
 def resume(
-    customer: CUSTOMER = "",
-    account: ACCOUNT = "",
-    campaign: CAMPAIGN = "",
-    provider: PROVIDER = "",
-    domain: DOMAIN = "",
-    sender_domain: SENDER_DOMAIN = "",
-    pool: POOL = "",
+    scope: ControlScope,
     everything: ALL = False,
     json: JSON = False,
 ) -> None:
@@ -92,7 +68,6 @@ def resume(
     from depesche.schemas.errors import MissingValueError, NotFoundError
     from depesche.schemas.records import ControlAction
 
-    scope = scope_of(customer, account, campaign, provider, domain, sender_domain, pool)
     if scope == EVERYTHING and not everything:
         raise MissingValueError("scope", public="Resume what? Say which mail, or --all")
 
@@ -113,14 +88,9 @@ def resume(
         _told(order, "is resumed", json)
 
 
+@about_mail
 def drop(
-    customer: CUSTOMER = "",
-    account: ACCOUNT = "",
-    campaign: CAMPAIGN = "",
-    provider: PROVIDER = "",
-    domain: DOMAIN = "",
-    sender_domain: SENDER_DOMAIN = "",
-    pool: POOL = "",
+    scope: ControlScope,
     everything: ALL = False,
     duration: FOR = "",
     reason: REASON = "",
@@ -133,7 +103,6 @@ def drop(
     Says first how many units wait now; above 100 it asks, and where there is nobody to ask it needs --yes. Each unit ends as
     cancelled, with the order's id, who gave it and why.
     """
-    scope = scope_of(customer, account, campaign, provider, domain, sender_domain, pool)
     waiting = _counted(scope, everything)
     if dry_run:
         if json:
@@ -147,40 +116,29 @@ def drop(
     _told(order, f"is dropped ({waiting:,} units waited)", json, waiting=waiting)
 
 
+@about_mail
 def reroute(
     to: Annotated[str, typer.Option(help="Pool that takes it.")],
-    customer: CUSTOMER = "",
-    account: ACCOUNT = "",
-    campaign: CAMPAIGN = "",
-    provider: PROVIDER = "",
-    domain: DOMAIN = "",
-    sender_domain: SENDER_DOMAIN = "",
-    pool: POOL = "",
+    scope: ControlScope,
     everything: ALL = False,
     duration: FOR = "",
     reason: REASON = "",
     json: JSON = False,
 ) -> None:
     """Send this mail by another pool, as soon as its turn comes; what was moved stays there when the order ends."""
-    scope = scope_of(customer, account, campaign, provider, domain, sender_domain, pool)
+    _check_known(to)
     order = _given("reroute", scope, everything, target_pool=to, duration=duration, reason=reason)
     _told(order, f"goes by the pool {to}", json)
 
 
+@about_mail
 def retry(
-    customer: CUSTOMER = "",
-    account: ACCOUNT = "",
-    campaign: CAMPAIGN = "",
-    provider: PROVIDER = "",
-    domain: DOMAIN = "",
-    sender_domain: SENDER_DOMAIN = "",
-    pool: POOL = "",
+    scope: ControlScope,
     everything: ALL = False,
     reason: REASON = "",
     json: JSON = False,
 ) -> None:
     """Try now what waits on the ladder, once; what is scheduled for later is left alone."""
-    scope = scope_of(customer, account, campaign, provider, domain, sender_domain, pool)
     order = _given("retry", scope, everything, reason=reason)
     _told(order, "is tried now", json)
 
@@ -220,6 +178,16 @@ def _given(action: str, scope: ControlScope, everything: bool, **more: str) -> O
         return await pen.give(ControlAction(action), scope, _by(), everything=everything, until=until, **more)
 
     return _with_pen(work)
+
+
+def _check_known(pool: str) -> None:
+    from depesche.analytics.directory.pools import check_known
+    from depesche.infra.cli.things import Desk, at_desk
+
+    async def work(desk: Desk) -> None:
+        check_known(desk.directory.book, pool)
+
+    at_desk(work)
 
 
 def _counted(scope: ControlScope, everything: bool) -> int:

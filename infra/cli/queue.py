@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from depesche.infra.cli.scope import ACCOUNT, CAMPAIGN, CUSTOMER, DOMAIN, POOL, PROVIDER, SENDER_DOMAIN, scope_of
+from depesche.infra.cli.scope import about_mail
 from depesche.infra.cli.terminal import JSON, settings_or_fail, talk, write_json, write_rows
 
 if TYPE_CHECKING:
@@ -47,17 +47,13 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(noun, name="queue")
 
 
+@about_mail
 def count(
     context: typer.Context,
+    *,
     by: BY = Trait.PROVIDER,
     oldest: OLDEST = False,
-    customer: CUSTOMER = "",
-    account: ACCOUNT = "",
-    campaign: CAMPAIGN = "",
-    provider: PROVIDER = "",
-    domain: DOMAIN = "",
-    sender_domain: SENDER_DOMAIN = "",
-    pool: POOL = "",
+    scope: ControlScope,
     json: JSON = False,
 ) -> None:
     """Count what waits, by provider or another trait, from the log itself.
@@ -69,7 +65,7 @@ def count(
         return
     from depesche.schemas.service import now_ms
 
-    backlog = inspected(scope_of(customer, account, campaign, provider, domain, sender_domain, pool))
+    backlog = inspected(scope)
     now = now_ms()
     groups = backlog.groups(by.value)
     if oldest:
@@ -84,21 +80,17 @@ def count(
         talk().print(f"{backlog.total().units:,} units wait.")
 
 
+@about_mail
 def list_units(
+    *,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
-    customer: CUSTOMER = "",
-    account: ACCOUNT = "",
-    campaign: CAMPAIGN = "",
-    provider: PROVIDER = "",
-    domain: DOMAIN = "",
-    sender_domain: SENDER_DOMAIN = "",
-    pool: POOL = "",
+    scope: ControlScope,
     json: JSON = False,
 ) -> None:
     """List the units that wait, the oldest first; `depesche show ID` tells the story of one."""
     from depesche.schemas.service import now_ms
 
-    backlog = inspected(scope_of(customer, account, campaign, provider, domain, sender_domain, pool))
+    backlog = inspected(scope)
     now = now_ms()
     rows = [one.to_json(now) for one in backlog.oldest(limit)]
     if json:

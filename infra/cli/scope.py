@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Iterator
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
     from depesche.schemas.records import ControlScope
 
-CUSTOMER = Annotated[str, typer.Option("--customer", "-c", help="Of this customer number.")]
-ACCOUNT = Annotated[str, typer.Option(help="Of this technical account.")]
-CAMPAIGN = Annotated[str, typer.Option(help="Of this campaign; say --customer or --account too.")]
-PROVIDER = Annotated[str, typer.Option(help="To this mailbox provider, such as gmail, or a domain that is its own.")]
-DOMAIN = Annotated[str, typer.Option(help="To this recipient domain.")]
-SENDER_DOMAIN = Annotated[str, typer.Option(help="From this sender domain.")]
-POOL = Annotated[str, typer.Option(help="By this egress pool.")]
+_NAMING = {
+    "customer": typer.Option("--customer", "-c", help="Of this customer number."),
+    "account": typer.Option(help="Of this technical account."),
+    "campaign": typer.Option(help="Of this campaign; say --customer or --account too."),
+    "provider": typer.Option(help="To this mailbox provider, such as gmail, or a domain that is its own."),
+    "domain": typer.Option(help="To this recipient domain."),
+    "sender_domain": typer.Option(help="From this sender domain."),
+    "pool": typer.Option(help="By this egress pool."),
+}
+"""The options that name mail."""
 ALL = Annotated[bool, typer.Option("--all", help="All mail there is; needed where nothing else is said.")]
 REASON = Annotated[str, typer.Option(help="Why; it is kept with the order, and shown with each mail it cancels.")]
 FOR = Annotated[
@@ -24,6 +30,33 @@ FOR = Annotated[
 ]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def about_mail(command: Callable[..., None]) -> Callable[..., None]:
+    """Give ``command`` the options that name mail where it has a parameter ``scope``, and the scope that they name.
+
+    Typer reads a command's options from its signature, so one is written: the command's own, with these options in it.
+    """
+    # The scope is no option, so its type need not be known here, where it would cost each start of a command.
+    types = get_type_hints(command, localns={"ControlScope": object}, include_extras=True)
+
+    def parameters() -> Iterator[Parameter]:
+        for own in signature(command).parameters.values():
+            if own.name != "scope":
+                yield own.replace(kind=Parameter.KEYWORD_ONLY, annotation=types[own.name])
+                continue
+            for name, option in _NAMING.items():
+                yield Parameter(name, Parameter.KEYWORD_ONLY, default="", annotation=Annotated[str, option])
+
+    @wraps(command)
+    def scoped(**given: Any) -> None:
+        named = {name: given.pop(name) for name in _NAMING}
+        command(scope=scope_of(**named), **given)
+
+    options = list(parameters())
+    scoped.__annotations__ = {option.name: option.annotation for option in options}
+    scoped.__signature__ = Signature(options)  # type: ignore[attr-defined]
+    return scoped
 
 
 def scope_of(

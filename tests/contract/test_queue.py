@@ -2,6 +2,9 @@
 
 import asyncio
 import itertools
+import json
+import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -88,6 +91,40 @@ async def test_a_unit_whose_delivery_is_not_committed_yet_waits_no_more(outbox: 
         await outbox.all_final(units=quick)
         backlog = await waiting(outbox, 1)
     assert [one.rung for one in backlog.units()] in ([WITH_COURIERS], ["15m"])
+
+
+async def _depesche(outbox: Outbox, *words: str) -> tuple[int, str]:
+    """A command, and what it answers."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DEPESCHE_")} | {
+        "DEPESCHE_HOME": str(outbox.settings.home),
+        "DEPESCHE_KAFKA__BOOTSTRAP": outbox.settings.bootstrap,
+        "DEPESCHE_KAFKA__TOPIC_PREFIX": outbox.settings.kafka.topic_prefix,
+    }
+    command = Path(sys.executable).with_name("depesche")
+    process = await asyncio.create_subprocess_exec(
+        command, *words, "--json", env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, (out or err).decode()
+
+
+async def test_an_order_and_the_queue_name_mail_alike_and_an_unknown_pool_is_refused(outbox: Outbox) -> None:
+    meant = ("--account", "held", "--campaign", "summer")
+    code, said = await _depesche(outbox, "control", "reroute", "--to", "releif", *meant)
+    assert code != 0
+    assert "There is no egress pool releif; there are shared" in " ".join(said.split())
+    code, said = await _depesche(outbox, "control", "reroute", "--to", "shared", *meant)
+    assert code == 0, said
+    about = json.loads(said)["about"]
+    assert "held" in about
+    assert "summer" in about
+    await outbox.units("ok@sandbox.test", account="held", campaign_id="summer")
+    await outbox.units("ok@sandbox.test", account="held")
+    code, said = await _depesche(outbox, "queue", "--by", "campaign", *meant)
+    assert [json.loads(line)["waiting"] for line in said.splitlines()] == [1]
+    code, said = await _depesche(outbox, "queue", "list", *meant[:2])
+    assert len(said.splitlines()) == 2
 
 
 @pytest.mark.long

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from depesche.analytics.backlog.backlog import Backlog
 from depesche.analytics.controls.pen import ControlPen
 from depesche.analytics.controls.shown import row_of
+from depesche.analytics.directory.pools import check_known
 from depesche.api.rest.bodies import json_body
 from depesche.api.rest.deps import tools_of
 from depesche.api.rest.manage import Manager, require_operator, runs_the_service, writing
@@ -91,6 +92,8 @@ async def give(request: Request, principal: Manager) -> Response:
     require_operator(principal)
     given = await json_body(ControlNew)(request)
     scope, pen = _scope(given.scope), _pen(request)
+    if given.to_pool:
+        check_known(tools_of(request).directory.book, given.to_pool, "/to_pool")
     order = await pen.give(
         ControlAction(given.action),
         scope,

@@ -76,21 +76,20 @@ async def test_an_operator_gives_and_lifts_an_order(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "pointer"),
+    ("body", "said"),
     [
         ({"action": "drop"}, "/scope"),
         ({"action": "drop", "scope": {"campaign": "summer"}}, "/scope/customer"),
-        ({"action": "reroute", "scope": {"pool": "a"}}, "/target_pool"),
+        ({"action": "reroute", "scope": {"pool": "a"}}, "/to_pool"),
+        ({"action": "reroute", "scope": {"pool": "a"}, "to_pool": "releif"}, "There is no egress pool releif"),
         ({"action": "suspend", "scope": {"pool": "a"}, "until": "2020-01-01T00:00:00Z"}, "/until"),
         ({"action": "explode", "scope": {"pool": "a"}}, "/action"),
     ],
 )
-async def test_an_order_that_makes_no_sense_is_refused_by_name(
-    desk: Desk, body: dict[str, object], pointer: str
-) -> None:
+async def test_an_order_that_makes_no_sense_is_refused_by_name(desk: Desk, body: dict[str, object], said: str) -> None:
     answer = await desk.client.post("/v1/controls", json=body, headers=desk.world.as_operator)
     assert answer.status_code == 422
-    assert pointer in answer.text
+    assert said in answer.text
 
 
 async def test_a_customer_gives_no_orders_and_sees_none(desk: Desk) -> None:
