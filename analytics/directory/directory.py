@@ -1,17 +1,10 @@
-"""The directory as a running process sees it: follows mail.directory and answers from memory.
-
-Read-your-writes: whoever writes waits until this reader has passed the offset of the write (``wait_for``).
-"""
+"""The directory as a running process sees it: follows mail.directory and answers from memory."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hmac
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from depesche.analytics.archive.keyring import Keyring
@@ -19,9 +12,9 @@ from depesche.analytics.directory.book import Book
 from depesche.analytics.directory.pools import pool_of
 from depesche.analytics.directory.secrets import hash_of, split_token
 from depesche.analytics.directory.things import OwnedDomain, Principal, SigningKey
-from depesche.analytics.log.client import full_name, reader
+from depesche.analytics.log.follower import Follower
 from depesche.schemas.codec import decode
-from depesche.schemas.errors import LogUnavailableError, UnauthorizedError, UndecodableError
+from depesche.schemas.errors import UnauthorizedError, UndecodableError
 from depesche.schemas.records import (
     Account,
     Credential,
@@ -43,82 +36,26 @@ _NOBODY = Credential(
 )
 
 
-class Directory:
+class Directory(Follower):
     """Customers, accounts, domains and credentials, as far as the log has been read."""
 
     def __init__(self, settings: Settings, keyring: Keyring, clock: Clock = now_ms) -> None:
+        """Prepare to follow.
+
+        Args:
+            settings: where the log is.
+            keyring: opens the secrets that stand in the directory.
+            clock: the time in milliseconds, against which credentials expire.
+        """
+        super().__init__(settings, DIRECTORY, self._read)
         self.book = Book()
-        self._settings = settings
         self._keyring = keyring
         self._clock = clock
         self._pepper = keyring.pepper("credential")
-        self._next = 0
-        self._moved = asyncio.Condition()
-        self._consumer: AIOKafkaConsumer | None = None
-        self._following: asyncio.Task[None] | None = None
         self._secrets: dict[tuple[str, bytes], bytes] = {}
         self._signing: dict[str, tuple[OwnedDomain, tuple[SigningKey, ...]]] = {}
 
-    async def start(self) -> None:
-        """Read the topic to its end, then go on following it in the background."""
-        consumer = reader(self._settings, "directory")
-        await consumer.start()
-        self._consumer = consumer
-        partition = TopicPartition(full_name(self._settings.kafka, DIRECTORY.name), 0)
-        consumer.assign([partition])
-        await consumer.seek_to_beginning(partition)
-        end = (await consumer.end_offsets([partition]))[partition]
-        self._following = asyncio.create_task(self._follow(consumer), name="directory")
-        await self.wait_for(end - 1, 30)
-
-    async def stop(self) -> None:
-        """Stop following."""
-        if self._following is not None:
-            self._following.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._following
-        if self._consumer is not None:
-            await self._consumer.stop()
-
-    async def wait_for(self, offset: int, seconds: float = 10) -> None:
-        """Wait until the record at ``offset`` has been taken in.
-
-        Raises:
-            LogUnavailableError: not within ``seconds``.
-        """
-        try:
-            async with asyncio.timeout(seconds), self._moved:
-                await self._moved.wait_for(lambda: self._next > offset)
-        except TimeoutError as fault:
-            raise LogUnavailableError(f"the directory was not read up to {offset}") from fault
-
-    async def catch_up(self) -> None:
-        """Read as far as the log goes now: for a reader that misses a thing which another process may just have written.
-
-        Raises:
-            LogUnavailableError: the log cannot be read.
-        """
-        assert self._consumer is not None
-        partition = TopicPartition(full_name(self._settings.kafka, DIRECTORY.name), 0)
-        try:
-            end = (await self._consumer.end_offsets([partition]))[partition]
-        except KafkaError as fault:
-            raise LogUnavailableError("the directory's end cannot be asked for") from fault
-        await self.wait_for(end - 1)
-
-    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
-        while True:
-            batches = await consumer.getmany(timeout_ms=1000)
-            for partition, records in batches.items():
-                for record in records:
-                    self._take(record)
-                self._next = await consumer.position(partition)
-            async with self._moved:
-                for partition in consumer.assignment():
-                    self._next = max(self._next, await consumer.position(partition))
-                self._moved.notify_all()
-
-    def _take(self, record: ConsumerRecord) -> None:
+    def _read(self, record: ConsumerRecord[bytes, bytes | None]) -> None:
         try:
             if record.value is None:
                 self.book.remove(record.key)

@@ -6,17 +6,12 @@ an equal part of rate and connections for each of the provider's shards (``Pace.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
-from depesche.analytics.log.client import full_name, reader
+from depesche.analytics.log.follower import Follower
 from depesche.schemas.codec import decode
-from depesche.schemas.errors import LogUnavailableError, UndecodableError
+from depesche.schemas.errors import UndecodableError
 from depesche.schemas.pace import UNLIMITED, Pace
 from depesche.schemas.records import PaceState
 from depesche.schemas.service import Clock, now_ms
@@ -25,61 +20,23 @@ from depesche.schemas.topics import PACE
 
 log = structlog.get_logger(__name__)
 
-START_SECONDS = 30.0
 
-
-class PaceBook:
+class PaceBook(Follower):
     """Follows mail.pace; a ``PaceView``."""
 
     def __init__(self, settings: Settings, clock: Clock = now_ms) -> None:
         """Prepare to follow."""
-        self._settings = settings
+        super().__init__(settings, PACE, self._read)
         self._clock = clock
         self._states: dict[tuple[str, str], PaceState] = {}
         self._paces: dict[tuple[str, str], tuple[int, Pace]] = {}
-        self._partition = TopicPartition(full_name(settings.kafka, PACE.name), 0)
-        self._consumer: AIOKafkaConsumer | None = None
-        self._following: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Read to the end, then go on following in the background.
-
-        Raises:
-            LogUnavailableError: it could not be read within half a minute.
-        """
-        consumer = self._consumer = reader(self._settings, "pace-book")
-        await consumer.start()
-        consumer.assign([self._partition])
-        await consumer.seek_to_beginning(self._partition)
-        end = (await consumer.end_offsets([self._partition]))[self._partition]
+    def _read(self, record: ConsumerRecord[bytes, bytes | None]) -> None:
         try:
-            async with asyncio.timeout(START_SECONDS):
-                while await consumer.position(self._partition) < end:
-                    self._take_all(await consumer.getmany(timeout_ms=500))
-        except TimeoutError as fault:
-            raise LogUnavailableError(f"{PACE.name} was not read up to {end}") from fault
-        self._following = asyncio.create_task(self._follow(consumer), name="pace book")
-
-    async def stop(self) -> None:
-        """Stop following."""
-        if self._following is not None:
-            self._following.cancel()
-            with contextlib.suppress(asyncio.CancelledError, KafkaError):
-                await self._following
-        if self._consumer is not None:
-            await self._consumer.stop()
-
-    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
-        while True:
-            self._take_all(await consumer.getmany(timeout_ms=1000))
-
-    def _take_all(self, batches: dict[TopicPartition, list[ConsumerRecord[bytes, bytes | None]]]) -> None:
-        for record in batches.get(self._partition, []):
-            try:
-                if record.value is not None:
-                    self.apply(decode(PaceState, record.value))
-            except UndecodableError as fault:
-                log.error("pace_unreadable", offset=record.offset, cause=str(fault))
+            if record.value is not None:
+                self.apply(decode(PaceState, record.value))
+        except UndecodableError as fault:
+            log.error("pace_unreadable", offset=record.offset, cause=str(fault))
 
     def apply(self, state: PaceState) -> None:
         """Take in a decision; it replaces the one before."""

@@ -25,27 +25,27 @@ from depesche.schemas.errors import ContentLostError, UndecodableError
 from depesche.schemas.records import AttemptPhase, MailUnit, UnitEnvelope
 from depesche.schemas.service import Clock, now_ms
 from depesche.schemas.settings import Settings
-from depesche.schemas.topics import OUTBOUND, RETRY
+from depesche.schemas.topics import OUTBOUND
 from depesche.streams.mail.attempt import Finding, Scribe
-from depesche.streams.mail.attempt_memory import WINDOW, AttemptMemory, Known
+from depesche.streams.mail.attempt_memory import Known
 from depesche.streams.mail.ladder import until
 from depesche.streams.runner.runner import Limits, Runner
 from depesche.streams.runner.stage import Flight, Stage
 from depesche.streams.stages.attempt_log import AttemptLog
-from depesche.streams.stages.attempt_recall import AttemptRecall, Recalled
+from depesche.streams.stages.attempt_recall import AttemptRecall
 from depesche.streams.stages.connections import connections
 from depesche.streams.stages.content_budget import ContentBudget
 from depesche.streams.stages.courier import Gear
 from depesche.streams.stages.dispatch import Dispatch
 from depesche.streams.stages.errand import Errand
 from depesche.streams.stages.hand import Hand
+from depesche.streams.stages.memories import Memories
 from depesche.streams.stages.pulse import Pulse
 from depesche.streams.stages.recorder import Recorder, outcome_partitions, place, sealing
 from depesche.streams.stages.shaping_watch import ShapingWatch
 from depesche.streams.stages.suppression_check import SuppressionCheck, SuppressionTools
 from depesche.streams.stages.terms import Guidance
 from depesche.streams.stages.tls_sessions import TLSTally
-from depesche.streams.stages.trail import header, written_since
 from depesche.streams.wire.destinations import Destinations, destinations
 from depesche.streams.wire.dns import Hosts, Resolver
 
@@ -56,7 +56,6 @@ _CARRY_SECONDS = 15.0
 """A record whose errand takes longer is carried forward, so that a crash repeats little."""
 _EARLY_MS = 200
 """A unit that is due so soon is due."""
-_SLACK_MS = 2_000
 _SPAN = 200_000
 _DRAIN_SECONDS = 10.0
 
@@ -82,13 +81,11 @@ class DeliverStage(Stage):
         self.ambiguous = 0
         self._settings = settings
         self._keyring = keyring
-        self._recall = recall
         self._where = where
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._errands: dict[str, Errand] = {}
-        self._memories: dict[int, AttemptMemory] = {}
-        self._on_the_ladder: dict[int, set[str]] = {}
+        self._memories = Memories(settings, recall)
         self._resolving: dict[str, list[Errand]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -105,23 +102,7 @@ class DeliverStage(Stage):
         """See ``Stage``: nothing is sent before what was sent is known."""
         self._dispatch.abandon()
         self._errands = {key: errand for key, errand in self._errands.items() if errand.live}
-        numbers = sorted(partition.partition for partition in partitions)
-        self._gear.marks.forget([number for number in self._memories if number not in numbers])
-        self._memories = {}
-        if not numbers:
-            return
-        recalled = await self._recall.recall(numbers, self._gear.marks)
-        self._memories = {number: found.memory for number, found in recalled.items()}
-        self._on_the_ladder = {number: await self._passed_on(number, found) for number, found in recalled.items()}
-
-    async def _passed_on(self, number: int, recalled: Recalled) -> set[str]:
-        """The units that a killed courier had put on the ladder before it could say so."""
-        if recalled.passed_on_since is None:
-            return set()
-        names = [client.full_name(self._settings.kafka, topic.name) for topic in RETRY.values()]
-        partitions = [TopicPartition(name, number) for name in names]
-        since = max(0, recalled.passed_on_since - _SLACK_MS)
-        return await written_since(self._settings, partitions, since, lambda record: header(record, "unit"))
+        await self._memories.renew(sorted(partition.partition for partition in partitions), self._gear.marks)
 
     def take(self, flight: Flight) -> None:
         """See ``Stage``."""
@@ -165,7 +146,7 @@ class DeliverStage(Stage):
             self._gear.recorder.move(running, flight.record.offset, flight)
 
     def _begin(self, errand: Errand) -> None:
-        memory, unit = self._memories[errand.partition], errand.unit
+        memory, unit = self._memories.of(errand.partition), errand.unit
         standing = memory.standing(unit.unit_id, unit.attempt, errand.offset)
         if standing == "stale" and errand.flight is not None:
             errand.flight.done()
@@ -186,7 +167,7 @@ class DeliverStage(Stage):
 
     def _go_on(self, errand: Errand, standing: str, known: Known | None) -> None:
         recorder = self._gear.recorder
-        on_the_ladder = self._on_the_ladder.get(errand.partition, set())
+        on_the_ladder = self._memories.on_the_ladder(errand.partition)
         if standing == "told" and known is not None and known.event is not None:
             recorder.tell_again(errand, known.event, on_the_ladder)
         elif standing == "ambiguous":
@@ -259,9 +240,9 @@ class DeliverStage(Stage):
             del self._errands[unit.unit_id]
         if phase is AttemptPhase.AMBIGUOUS:
             self.ambiguous += 1
-        memory = self._memories.get(errand.partition)
-        if memory is not None and errand.live:
-            memory.learn(unit.unit_id, Known(unit.attempt, phase, errand.offset, settled=True))
+        if errand.live:
+            known = Known(unit.attempt, phase, errand.offset, settled=True)
+            self._memories.learn(errand.partition, unit.unit_id, known)
         if errand.follower is not None and errand.follower.live:
             self.take(errand.follower)
 
@@ -296,18 +277,7 @@ class DeliverStage(Stage):
                 if now - errand.carried_at > _CARRY_SECONDS and errand.stage != "settling" and errand.live:
                     errand.carried_at = now
                     self._gear.recorder.carry_forward(errand)
-            await self._move_low_waters()
-
-    async def _move_low_waters(self) -> None:
-        low_waters = {}
-        for partition, offset in self._committed().items():
-            memory = self._memories.get(partition.partition)
-            if memory is not None:
-                memory.forget_below(offset - WINDOW)
-                low = self._gear.marks.low_water(partition.partition, offset - WINDOW)
-                if low is not None:
-                    low_waters[partition.partition] = low
-        await self._recall.commit(low_waters)
+            await self._memories.move_low_waters(self._committed(), self._gear.marks)
 
     def waiting(self) -> str | None:
         """See ``Stage``."""

@@ -84,7 +84,7 @@ class MemoryLog:
         self.records.append((topic, key, value))
         if topic.endswith(DIRECTORY.name) and self.directory is not None:
             self.directory._take(SimpleNamespace(key=key, value=value, offset=offset))  # type: ignore[arg-type]
-            self.directory._next = offset + 1
+            self.directory.next = offset + 1
         if topic.endswith(SUPPRESSION_REQUESTS.name) and self.suppressions is not None and value is not None:
             self._fold(self.suppressions, decode(SuppressionRequest, value), offset)
         if topic.endswith(CONTROLS.name) and self.controls is not None:
