@@ -209,11 +209,11 @@ class Toolbox:
         requests = Requests(self.settings, await self.producer("suppression-desk"))
         return SuppressionDesk(book, requests, directory, self.keyring)
 
-    async def producer(self, name: str) -> AIOKafkaProducer:
+    async def producer(self, name: str, linger_ms: int = 2) -> AIOKafkaProducer:
         """A producer of its own for ``name``: event traffic must not wait behind another's flush to disk."""
         from depesche.analytics.log.client import producer
 
-        made = producer(self.settings, f"{self.process}-{name}")
+        made = producer(self.settings, f"{self.process}-{name}", linger_ms=linger_ms)
         self._stack.push_async_callback(made.stop)
         await made.start()
         return made
@@ -228,7 +228,8 @@ class Toolbox:
             index = IdempotencyIndex(self.settings, self.keyring)
             self._stack.push_async_callback(index.stop)
             await index.start()
-            jobs = await self.producer("jobs")
+            # Somebody waits for the yes; under load the flush to disk lets records gather by itself.
+            jobs = await self.producer("jobs", linger_ms=0)
             self._hallway = Hallway(self.settings, await self.directory(), self.keyring, archive, jobs, index)
             self._stack.push_async_callback(self._hallway.stop)
             await self._hallway.start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import cache
 from typing import Final
 
 POINTS: Final = {
@@ -41,13 +42,19 @@ POINTS: Final = {
 _passed: dict[str, int] = {}
 
 
+@cache
+def _armed() -> str:
+    """What the process was told; asked once, because every mail passes a dozen of these points."""
+    return os.environ.get("DEPESCHE_CRASHPOINT", "")
+
+
 def crashpoint(name: str) -> None:
     """Die here if armed for ``name``; else nothing.
 
     Raises:
         KeyError: the name is not in ``POINTS``, which is a bug of ours (only noticed when armed).
     """
-    armed = os.environ.get("DEPESCHE_CRASHPOINT")
+    armed = _armed()
     if not armed:
         return
     wanted, _, nth = armed.partition(":")

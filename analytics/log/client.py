@@ -45,7 +45,8 @@ def producer(settings: Settings, name: str, *, linger_ms: int = 2) -> AIOKafkaPr
     Args:
         settings: where the cluster is.
         name: client id, for the broker's log.
-        linger_ms: how long a record waits for company; most of a lone send's latency.
+        linger_ms: how long a record waits for company: most of a lone send's latency, and under load fewer requests. 0 where
+            somebody waits for the answer, 5 to 10 where nobody does.
     """
     return AIOKafkaProducer(
         **connection(settings),

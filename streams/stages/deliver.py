@@ -334,7 +334,7 @@ class Deliver:
         """See ``Service``. Raises what made it impossible to go on."""
         settings = self._settings
         marks_producer = client.producer(settings, f"deliver-{self._member}-attempts", linger_ms=0)
-        producer = client.producer(settings, f"deliver-{self._member}")
+        producer = client.producer(settings, f"deliver-{self._member}", linger_ms=10)
         recall = AttemptRecall(settings, DeliverStage.name)
         where = destinations(settings, self._resolver)
         await marks_producer.start()

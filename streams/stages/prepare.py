@@ -336,7 +336,7 @@ class Prepare:
     async def run(self, ready: Callable[[], None]) -> None:
         """See ``schemas.service.Service``."""
         engines = build_engines(self._settings.scan)
-        out = producer(self._settings, f"prepare-{self._member}")
+        out = producer(self._settings, f"prepare-{self._member}", linger_ms=5)
         await out.start()
         try:
             gear = Gear(
