@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from importlib.metadata import version
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -71,16 +71,11 @@ def build_app(tools: Tools) -> FastAPI:
         version=version("depesche"),
         description=DESCRIPTION,
         openapi_tags=TAGS,
-        servers=[{"url": tools.settings.rest_url}],
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.tools = tools
-    app.state.budget = BodyBudget(BODIES_AT_ONCE * tools.settings.rest.max_body)
-    app.state.recent = Recent()
-    app.state.inspections = asyncio.Semaphore(controls.AT_ONCE)
-    router = APIRouter()
+    equip(app, tools)
     nouns = (
         emails,
         search,
@@ -99,8 +94,8 @@ def build_app(tools: Tools) -> FastAPI:
         pages,
     )
     for noun in nouns:
-        noun.add(router)
-    app.include_router(router)
+        # Into the application's own router: FastAPI works out an included one's routes a second time, at the first request.
+        noun.add(app.router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     app.add_exception_handler(DepescheError, _on_error)
     app.add_exception_handler(HTTPException, _on_http)
@@ -108,16 +103,30 @@ def build_app(tools: Tools) -> FastAPI:
     app.add_middleware(
         Guard,
         answers={
-            "/": lambda trace_id: problem_response(DepescheError(), trace_id, tools.settings.rest_url),
+            "/": lambda trace_id: problem_response(DepescheError(), trace_id, _tools(app).settings.rest_url),
             jobs.JOBS_PATH: lambda _: rejected(of_error(DepescheError())),
         },
     )
     return app
 
 
+def equip(app: FastAPI, tools: Tools) -> None:
+    """Give the application its tools, in place of any it had, and nothing of what it remembered."""
+    app.state.tools = tools
+    app.state.budget = BodyBudget(BODIES_AT_ONCE * tools.settings.rest.max_body)
+    app.state.recent = Recent()
+    app.state.inspections = asyncio.Semaphore(controls.AT_ONCE)
+    app.servers = [{"url": tools.settings.rest_url}]
+    app.openapi_schema = None
+
+
+def _tools(app: FastAPI) -> Tools:
+    tools: Tools = app.state.tools
+    return tools
+
+
 def _answer(request: Request, fault: DepescheError) -> Response:
-    tools: Tools = request.app.state.tools
-    return problem_response(fault, request.state.trace_id, tools.settings.rest_url)
+    return problem_response(fault, request.state.trace_id, _tools(request.app).settings.rest_url)
 
 
 async def _on_error(request: Request, fault: Exception) -> Response:

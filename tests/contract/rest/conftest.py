@@ -31,7 +31,7 @@ from depesche.analytics.suppressions.requests import Requests
 from depesche.analytics.suppressions.view import Change, View
 from depesche.api.hallway import Hallway
 from depesche.api.idempotency import IdempotencyIndex
-from depesche.api.rest.app import build_app
+from depesche.api.rest.app import build_app, equip
 from depesche.api.rest.tools import Tools
 from depesche.schemas.codec import decode, encode
 from depesche.schemas.records import (
@@ -169,7 +169,10 @@ async def _nothing_waits(scope: ControlScope) -> Backlog:
     return Backlog(scope)
 
 
-async def a_world(directory: Path, settings: Settings | None = None, store: StoreClient | None = None) -> World:
+async def a_world(
+    directory: Path, settings: Settings | None = None, store: StoreClient | None = None, app: FastAPI | None = None
+) -> World:
+    """A world of its own; with ``app``, an application that another world has used before gets this one's tools."""
     settings = (settings or Settings()).model_copy(update={"home": directory})
     settings.archive_directory.mkdir(parents=True, exist_ok=True)
     keyring = Keyring.open(directory / "keys")
@@ -197,7 +200,10 @@ async def a_world(directory: Path, settings: Settings | None = None, store: Stor
     pen = ControlPen(settings, log.controls, log)  # type: ignore[arg-type]
     kept = (store, PaceBook(settings), _no_alerts, desk)
     tools = Tools(settings, hallway, book, registrar, *kept, pen=pen, inspect=_nothing_waits)
-    app = build_app(tools)
+    if app is None:
+        app = build_app(tools)
+    else:
+        equip(app, tools)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app, client=("127.0.0.1", 50000)), base_url=ROOT)
     return World(
         app,
@@ -213,9 +219,15 @@ async def a_world(directory: Path, settings: Settings | None = None, store: Stor
     )
 
 
+@pytest.fixture(scope="session")
+def shared_app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    """An application for one world after another, because putting its routes together takes longer than most tests."""
+    return asyncio.run(a_world(tmp_path_factory.mktemp("app"))).app
+
+
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    found = await a_world(tmp_path)
+async def world(tmp_path: Path, shared_app: FastAPI) -> AsyncIterator[World]:
+    found = await a_world(tmp_path, app=shared_app)
     async with found.client:
         yield found
 

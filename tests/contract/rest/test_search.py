@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from pydantic import BaseModel
 
 from depesche.analytics.log.alerts import AlertKey, Ledger
@@ -32,8 +33,8 @@ from .test_emails import MAIL
 
 
 @pytest.fixture
-async def world(tmp_path: Path, store: StoreClient) -> AsyncIterator[World]:
-    found = await a_world(tmp_path, store=store)
+async def world(tmp_path: Path, store: StoreClient, shared_app: FastAPI) -> AsyncIterator[World]:
+    found = await a_world(tmp_path, store=store, app=shared_app)
     async with found.client:
         yield found
 
