@@ -14,6 +14,7 @@ from typer.core import TyperArgument, TyperGroup
 from depesche.infra.load import load
 from depesche.infra.local.home_lock import HomeLock, as_it_runs
 from depesche.infra.reference import Command, all_commands
+from tests.contract.typed import typed
 
 COMMAND = str(Path(sys.executable).with_name("depesche"))
 COMMANDS = {" ".join(words): command for words, command in all_commands()}
@@ -26,8 +27,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**clean, "DEPESCHE_HOME": str(tmp_path / "home"), "DEPESCHE_PORT_OFFSET": "11871", "COLUMNS": "120"}
 
 
-def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command of ours."""
+def from_the_shell(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command of ours in a process of its own."""
     return subprocess.run(
         [COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=100, check=False
     )
@@ -73,24 +74,24 @@ def test_it_gives_data_as_json(name: str) -> None:
 
 
 def test_help_is_the_same_from_the_shell(environment: dict[str, str]) -> None:
-    whole = run(environment, "--help")
+    whole = from_the_shell(environment, "--help")
     assert whole.returncode == 0
     nouns = {name.split()[0] for name in COMMANDS}
     assert [noun for noun in nouns if not re.search(rf"^  {noun}\b", whole.stdout, re.MULTILINE)] == []
-    part = run(environment, "domain", "create", "-h")
+    part = from_the_shell(environment, "domain", "create", "-h")
     assert "Example: depesche domain create" in part.stdout
     assert part.stderr == ""
 
 
 def test_a_noun_alone_lists_its_verbs(environment: dict[str, str]) -> None:
-    answer = run(environment, "domain")
+    answer = typed(environment, "domain")
     assert "rotate" in answer.stdout + answer.stderr
     assert isinstance(COMMANDS["inbox"], TyperGroup)
 
 
 def test_a_wrong_word_is_a_usage_error(environment: dict[str, str]) -> None:
     for words in (("nonsense",), ("domain", "nonsense"), ("search", "--nonsense"), ("show",)):
-        answer = run(environment, *words)
+        answer = typed(environment, *words)
         assert answer.returncode == 2, words
         assert answer.stdout == ""
 
@@ -108,7 +109,7 @@ def test_a_wrong_word_is_a_usage_error(environment: dict[str, str]) -> None:
     ids=" ".join,
 )
 def test_json_is_one_object_per_line_and_nothing_else(environment: dict[str, str], words: tuple[str, ...]) -> None:
-    answer = run(environment, *words, "--json")
+    answer = typed(environment, *words, "--json")
     assert answer.returncode == 0, answer.stderr
     for line in answer.stdout.splitlines():
         assert isinstance(json.loads(line), dict)
@@ -141,7 +142,7 @@ def test_json_is_one_object_per_line_and_nothing_else(environment: dict[str, str
 def test_where_nothing_runs_each_says_so_in_one_sentence(
     environment: dict[str, str], words: tuple[str, ...], code: int, said: str
 ) -> None:
-    answer = run(environment, *words)
+    answer = typed(environment, *words)
     assert said in answer.stderr
     assert answer.returncode == code
     assert answer.stdout == ""
@@ -150,16 +151,24 @@ def test_where_nothing_runs_each_says_so_in_one_sentence(
 
 
 def test_a_condition_that_is_negated_is_no_row_of_options(environment: dict[str, str]) -> None:
-    done = run(environment, "search", "-status:delivered", "since:1h")
+    done = typed(environment, "search", "-status:delivered", "since:1h")
     assert done.returncode == 5, done.stderr
-    wrong = run(environment, "search", "-nonsense:x")
+    wrong = typed(environment, "search", "-nonsense:x")
     assert "there is no field 'nonsense'" in wrong.stderr
 
 
 def test_the_list_of_commands_cuts_no_sentence_off(environment: dict[str, str]) -> None:
-    listed = run({**environment, "COLUMNS": "80"}, "--help").stdout.split("--help")[1]
+    listed = typed({**environment, "COLUMNS": "80"}, "--help").stdout.split("--help")[1]
     assert "audit" in listed
     assert "..." not in listed
+
+
+@pytest.mark.parametrize(
+    "words", [("services", "--json"), ("down",), ("search", "nonsense:1"), ("show",)], ids=" ".join
+)
+def test_what_is_typed_here_is_what_the_shell_gets(environment: dict[str, str], words: tuple[str, ...]) -> None:
+    here, there = typed(environment, *words), from_the_shell(environment, *words)
+    assert (here.returncode, here.stdout, here.stderr) == (there.returncode, there.stdout, there.stderr)
 
 
 def test_a_second_terminal_finds_the_ports_of_what_runs_here(tmp_path: Path) -> None:

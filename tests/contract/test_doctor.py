@@ -5,8 +5,6 @@ import os
 import random
 import re
 import socket
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,8 +20,8 @@ from depesche.infra.local.doctor_machine import PROGRAMS, ports
 from depesche.streams.agents.app import APP_ID
 from depesche.streams.stages import prepare, retry
 from depesche.streams.stages.deliver import DeliverStage
+from tests.contract.typed import typed
 
-COMMAND = str(Path(sys.executable).with_name("depesche"))
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -36,14 +34,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def examined(environment: Mapping[str, str], **variables: str) -> tuple[int, dict[str, list[dict[str, str]]]]:
     """Exit code, and the findings by check."""
-    outcome = subprocess.run(
-        [COMMAND, "doctor", "--json"],
-        env={**environment, **variables},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    outcome = typed({**environment, **variables}, "doctor", "--json")
     found: dict[str, list[dict[str, str]]] = {}
     for line in outcome.stdout.splitlines():
         finding = json.loads(line)
