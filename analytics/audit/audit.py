@@ -19,14 +19,21 @@ from depesche.analytics.audit.extent import IN_ORDER, Extent, LogReader, Progres
 from depesche.analytics.audit.ledger import Ledger, Options, Side
 from depesche.analytics.audit.report import AuditReport, Findings
 from depesche.analytics.audit.store_side import StoreSide
+from depesche.analytics.backlog.inspection import COURIERS, KEEPER
 from depesche.analytics.store.client import StoreClient
 from depesche.schemas.service import Clock, now_ms
 from depesche.schemas.settings import Settings
-from depesche.schemas.topics import ATTEMPTS, EVENTS, OUTCOMES
+from depesche.schemas.topics import ATTEMPTS, EVENTS, JOBS, KEYED_JOBS, OUTBOUND, OUTCOMES, RETRY
 
 UNITS_AT_ONCE = 1_000_000
 """Units in memory at once, about 350 bytes each; a log with more is read in several passes."""
 PREPARE_GROUP = "prepare"
+READERS = {
+    PREPARE_GROUP: (JOBS.name, KEYED_JOBS.name),
+    COURIERS: (OUTBOUND.name,),
+    KEEPER: tuple(topic.name for topic in RETRY.values()),
+}
+"""Who reads the topics in which a unit stands on its way, by consumer group."""
 STORE_MS = 44 * 86_400_000
 """How old what is compared with ClickHouse may be: a day less than its tables keep events."""
 CATCH_UP_SECONDS = 30.0
@@ -67,7 +74,7 @@ async def run_audit(
         OSError: the archive or the ground truth cannot be read.
     """
     started, findings = clock(), Findings()
-    async with LogReader(settings, PREPARE_GROUP) as log:
+    async with LogReader(settings, READERS) as log:
         extent = await log.extent()
         # The log keeps whole segments, so it may reach further back than ClickHouse's 45 days.
         since = _next_hour(max(extent.horizon(EVENTS.name, OUTCOMES.name), started - STORE_MS))

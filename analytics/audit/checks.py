@@ -120,6 +120,8 @@ class Auditor:
         quiet = self._now - unit.changed_at > GRACE_MS
         if unit.offered < wanted and quiet and (unit.owed or unit.status == "deferred"):
             self._findings.add("not_handed_on", f"{id_}/{wanted}")
+        elif unit.offered and not unit.waits:
+            self._findings.add("stands_nowhere", f"{id_}/{unit.offered}")
 
     def _enter_state(self, id_: str, unit: UnitState) -> None:
         if id_ in self._unsettled:

@@ -6,7 +6,7 @@ read, its cause is read too, although mail goes on while the audit runs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,13 +45,13 @@ class Extent:
 
     Attributes:
         begins, ends: first offset, and the one after the last, by topic and partition.
-        prepared: for each partition of the jobs' topics, the offset below which every job has been prepared.
+        passed: for each partition that a stage reads, the offset below which it is done with every record.
         horizons: for each topic the time from which on it is whole, in milliseconds; 0: from its beginning.
     """
 
     begins: dict[Place, int] = field(default_factory=dict)
     ends: dict[Place, int] = field(default_factory=dict)
-    prepared: dict[Place, int] = field(default_factory=dict)
+    passed: dict[Place, int] = field(default_factory=dict)
     horizons: dict[str, int] = field(default_factory=dict)
 
     def total(self, topics: Sequence[str]) -> int:
@@ -66,10 +66,10 @@ class Extent:
 class LogReader:
     """Reads the log for an audit; a context manager."""
 
-    def __init__(self, settings: Settings, prepare_group: str) -> None:
-        """``prepare_group``: consumer group, without prefix, that turns jobs into units."""
+    def __init__(self, settings: Settings, readers: Mapping[str, Sequence[str]]) -> None:
+        """``readers``: the topics that each stage reads, by its consumer group; all without prefix."""
         self._settings = settings
-        self._group = prepare_group
+        self._readers = readers
         self._consumer: AIOKafkaConsumer | None = None
 
     async def __aenter__(self) -> LogReader:
@@ -93,7 +93,8 @@ class LogReader:
             SetupError: a topic is missing.
         """
         consumer = self._started
-        found = Extent(prepared=await self._prepared())
+        # Before the ends: what follows from a record that is passed was written before that was said, and is read too.
+        found = Extent(passed=await self._passed())
         try:
             counts = await partition_counts(self._settings, *(topic for topic in ALL if topic.name in IN_ORDER))
             places = {
@@ -167,16 +168,20 @@ class LogReader:
             latest = max([latest, *(record.timestamp for records in found.values() for record in records)])
         return latest
 
-    async def _prepared(self) -> dict[Place, int]:
-        admin = AIOKafkaAdminClient(**connection(self._settings), client_id="audit")
+    async def _passed(self) -> dict[Place, int]:
+        admin, passed = AIOKafkaAdminClient(**connection(self._settings), client_id="audit"), dict[Place, int]()
         try:
             await admin.start()
-            told = await admin.list_consumer_group_offsets(full_name(self._settings.kafka, self._group))
+            for group, topics in self._readers.items():
+                names = {full_name(self._settings.kafka, topic): topic for topic in topics}
+                told = await admin.list_consumer_group_offsets(full_name(self._settings.kafka, group))
+                passed |= {
+                    (names[place.topic], place.partition): known.offset
+                    for place, known in told.items()
+                    if place.topic in names
+                }
         except KafkaError as fault:
             raise LogUnavailableError(f"the log cannot be read: {fault}") from fault
         finally:
             await admin.close()
-        names = {full_name(self._settings.kafka, topic): topic for topic in (JOBS.name, KEYED_JOBS.name)}
-        return {
-            (names[place.topic], place.partition): known.offset for place, known in told.items() if place.topic in names
-        }
+        return passed

@@ -138,7 +138,7 @@ class Ledger:
         if not self._mine(job["job_id"]):
             return
         self.side.jobs += 1
-        prepared = record.offset < self._extent.prepared.get((topic, record.partition), 0)
+        prepared = self._is_passed(topic, record)
         for message in job["messages"]:
             self._refer(message["content"], job["job_id"])
         for number in range(self._count(record, job)):
@@ -146,6 +146,9 @@ class Ledger:
             state.job = True
             # A job that waits to be prepared owes no events yet.
             state.owed = state.owed or prepared
+
+    def _is_passed(self, topic: str, record: Any) -> bool:
+        return bool(record.offset < self._extent.passed.get((topic, record.partition), 0))
 
     def _count(self, record: Any, job: Raw) -> int:
         told = dict(record.headers).get(UNITS_HEADER)
@@ -220,6 +223,7 @@ class Ledger:
         if self._mine(raw["job_id"]):
             state = self._unit(raw["unit_id"], raw["job_id"], raw["tenant"])
             state.offered = max(state.offered, raw["attempt"])
+            state.waits = state.waits or not self._is_passed(topic, record)
 
     def _returned(self, topic: str, record: Any) -> None:
         mail = codec(ReturnedMail).raw(record.value or b"")
@@ -230,3 +234,7 @@ class Ledger:
         letter = codec(DeadLetter).raw(record.value or b"")
         about = letter["topic"].removeprefix(self._options.prefix)
         self.side.letters.add((about, letter["partition"], letter["offset"], letter["stage"]))
+        buried = self.units.get(letter["unit_id"] or "")
+        if buried is not None:
+            # Where it is now is known, and said apart.
+            buried.waits = True

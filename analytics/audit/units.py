@@ -27,7 +27,8 @@ class UnitState:
         accepted_at: when its job was taken, from its id, in milliseconds.
         job: whether a job record lists it; owed: and that job has been prepared, so that it must have events.
         accepted: whether it has an accepted event.
-        offered: highest attempt for which it stood in mail.outbound or on the ladder.
+        offered: highest attempt for which it stood in mail.outbound or on the ladder; waits: and it stands there still, in a
+            record that its reader has not passed.
         mixed: whether records of it name different customers.
         elsewhere: whether it was delivered to a far side that keeps no ground truth.
         expires_at: when delivery is given up; 0: not known yet.
@@ -54,13 +55,14 @@ class UnitState:
             "late_bounced",
             "events",
             "marks",
+            "waits",
         ),
     )
 
     def __init__(self, tenant: str, accepted_at: int) -> None:
         self.tenant = tenant
         self.accepted_at = accepted_at
-        self.job = self.owed = self.accepted = self.mixed = self.elsewhere = False
+        self.job = self.owed = self.accepted = self.mixed = self.elsewhere = self.waits = False
         self.expires_at = self.size = self.offered = 0
         self.rank, self.status, self.attempt, self.changed_at = -1, "", 0, 0
         self.final, self.final_at, self.finals, self.delivered = "", 0, 0, 0

@@ -19,6 +19,7 @@ from depesche.analytics.archive.writer import ArchiveWriter
 from depesche.analytics.audit import audit
 from depesche.analytics.audit.audit import PREPARE_GROUP, run_audit
 from depesche.analytics.audit.report import AuditReport
+from depesche.analytics.backlog.inspection import COURIERS, KEEPER
 from depesche.analytics.log.client import full_name, group_consumer
 from depesche.analytics.store.offsets import stored_offsets
 from depesche.infra.local.kafka_broker import KafkaBroker
@@ -82,10 +83,14 @@ class Books:
             await self.prepare()
 
     async def prepare(self) -> None:
-        """Commit the whole of mail.jobs for the stage that prepares."""
+        """Say that all jobs have been prepared."""
+        await self.passed(PREPARE_GROUP, topics.JOBS.name)
+
+    async def passed(self, group: str, topic: str) -> None:
+        """Commit the whole of a topic for the stage that reads it."""
         kafka = self.world.settings.kafka
-        consumer = group_consumer(self.world.settings, PREPARE_GROUP, "tests")
-        places = [TopicPartition(full_name(kafka, topics.JOBS.name), number) for number in range(kafka.partitions)]
+        consumer = group_consumer(self.world.settings, group, "tests")
+        places = [TopicPartition(full_name(kafka, topic), number) for number in range(kafka.partitions)]
         await consumer.start()
         consumer.assign(places)
         await consumer.commit(await consumer.end_offsets(places))
@@ -265,6 +270,31 @@ async def test_a_job_that_waits_to_be_prepared_owes_nothing_yet(books: Books) ->
     waiting = Mail(books.world.keyring)
     await books.tell([waiting], prepared=False)
     assert (await books.audit()).balanced
+
+
+async def test_a_unit_that_all_its_readers_have_passed_is_missed_at_once(books: Books) -> None:
+    mails = await books.mails(10)
+    await books.tell(mails)
+    await books.stored()
+    # Those that have ended have nothing more to be read.
+    assert (await books.audit()).balanced
+    # The couriers have passed all of mail.outbound, also what nobody has answered.
+    await books.passed(COURIERS, topics.OUTBOUND.name)
+    [found] = (await books.audit()).differences
+    assert (found.kind, found.count) == ("stands_nowhere", 2)
+    assert set(found.examples) == {f"{mail.unit_id}/1" for mail in mails if mail.told[-1].type.value == "signed"}
+    # And the keeper all of the ladder.
+    await books.passed(KEEPER, topics.RETRY["1m"].name)
+    assert kinds(await books.audit()) == {"stands_nowhere": 4}
+    # One is in a courier's hands again, of another it is known that it was buried.
+    again, buried = (mail for mail in mails if mail.told[-1].type.value == "deferred")
+    partition = topics.route_partition(again.unit(2).route, books.world.settings.kafka.partitions)
+    await books.world.log.send(topics.OUTBOUND.name, encode(again.unit(2)), partition)
+    place = {"stage": "deliver", "topic": "mail.outbound", "partition": 0, "offset": 1}
+    letter = DeadLetter(**place, occurred_at=now_ms(), cause="x", explanation="", unit_id=buried.unit_id)
+    await books.world.log.send(topics.DEAD.name, encode(letter), 0)
+    await books.stored()
+    assert kinds(await books.audit()) == {"stands_nowhere": 2}
 
 
 # Sabotage: each of these must turn the audit red, and for its own reason.
