@@ -50,7 +50,7 @@ async def kafka_broker(kafka_home: Path, tmp_path_factory: pytest.TempPathFactor
     with (directory / "console.log").open("wb") as console:
         process = subprocess.Popen(broker.command(), env=broker.env(), stdout=console, stderr=console)
     try:
-        await broker.ready()
+        await broker.ready(120)
         yield broker
     finally:
         process.terminate()
