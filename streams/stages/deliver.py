@@ -29,6 +29,7 @@ from depesche.schemas.topics import OUTBOUND
 from depesche.streams.mail.attempt import Finding, Scribe
 from depesche.streams.mail.attempt_memory import Known
 from depesche.streams.mail.ladder import until
+from depesche.streams.runner.parts import until_one_ends
 from depesche.streams.runner.runner import Limits, Runner
 from depesche.streams.runner.stage import Flight, Stage
 from depesche.streams.stages.attempt_log import AttemptLog
@@ -249,7 +250,7 @@ class DeliverStage(Stage):
     async def work(self) -> None:
         """See ``Stage``."""
         gear = self._gear
-        parts = (
+        await until_one_ends(
             gear.marks.work(),
             gear.recorder.work(),
             gear.pulse.run(),
@@ -257,15 +258,6 @@ class DeliverStage(Stage):
             gear.sessions.work(),
             self._tidy_often(),
         )
-        tasks = [asyncio.create_task(part) for part in parts]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _tidy_often(self) -> None:
         while True:

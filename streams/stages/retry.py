@@ -36,6 +36,7 @@ from depesche.schemas.service import Clock, now_ms
 from depesche.schemas.settings import Settings
 from depesche.schemas.topics import OUTBOUND, RETRY, route_partition
 from depesche.streams.runner.guard import or_end
+from depesche.streams.runner.parts import until_one_ends
 from depesche.streams.runner.stage import Record
 from depesche.streams.runner.tracker import Assignment
 from depesche.streams.runner.watchdog import LagWitness, Watchdog
@@ -140,16 +141,7 @@ class Retry(ConsumerRebalanceListener):  # type: ignore[misc]
         watchdog = Watchdog(lambda: dict(self._assignment.committed), witness, self._idle, _PATIENCE_SECONDS)
         assert self._producer is not None
         sweeping = self._sweeper.work(self._producer, self._settled)
-        parts = (self._keep(), self._commit_often(), self._pulse.run(), watchdog.watch(), sweeping)
-        tasks = [asyncio.create_task(part) for part in parts]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await until_one_ends(self._keep(), self._commit_often(), self._pulse.run(), watchdog.watch(), sweeping)
 
     def _idle(self) -> str | None:
         """Why it is right that nothing moves: nothing that was read is due."""
