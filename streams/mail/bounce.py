@@ -7,6 +7,7 @@ genuine; only our key in the return path or in the returned headers can tell tha
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from depesche.streams.mail.arf import complaints
@@ -14,7 +15,8 @@ from depesche.streams.mail.dsn import RETURNED_TYPES, read_status
 from depesche.streams.mail.letter import Part, read_letter
 from depesche.streams.mail.returns.automatic import automatic_answer
 from depesche.streams.mail.returns.case import Case
-from depesche.streams.mail.returns.notices import read_notice
+from depesche.streams.mail.returns.cut import ends_within, is_open, without_last_line
+from depesche.streams.mail.returns.notices import is_notice, read_notice
 from depesche.streams.mail.returns.report import Report, Source
 
 _MAX_NESTING: Final = 3
@@ -26,13 +28,27 @@ def read(mail: bytes) -> tuple[Report, ...]:
     Args:
         mail: the whole mail; line ends may be CRLF, LF or CR. At most `letter.MAX_BYTES` are read.
     """
-    return _read(read_letter(mail), 0)
+    reports = _read(read_letter(mail), 0)
+    doubtful = [one for one in reports if one.verdict.suppress and (is_open(mail, one) or ends_within(mail, one))]
+    if not doubtful:
+        return reports
+    # What the mail says also without its last line does not hang on how that line went on.
+    shorter = _read(read_letter(without_last_line(mail)), 0)
+    firm = {one.recipient for one in shorter if one.verdict.suppress and not is_open(mail, one)}
+    return tuple(_in_doubt(one) if one in doubtful and one.recipient not in firm else one for one in reports)
+
+
+def _in_doubt(report: Report) -> Report:
+    return replace(report, verdict=replace(report.verdict, suppress=False))
 
 
 def _read(letter: Part, depth: int) -> tuple[Report, ...]:
     """The first reader that understands the mail, the surest forms first."""
     case = Case.of(letter)
-    known_form = complaints(letter) or read_notice(case.words) or _delivery_reports(case)
+    if is_notice(case.words):
+        # What is left of a notice that broke on the way is no prose: the sender stands in it beside the recipient.
+        return read_notice(case.words)
+    known_form = complaints(letter) or _delivery_reports(case)
     if known_form:
         return known_form
     if not case.is_bounce:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from depesche.schemas.errors import SetupError
 from depesche.schemas.reply_classes import CLASS_MEANING, HARD_CLASSES, Kind, ReplyClass
+from depesche.streams.mail.folding import fold
 from depesche.streams.mail.patterns import Match, Pattern, pattern
 
 MAX_WORDS: Final = 2_048
@@ -117,7 +118,7 @@ class ReplyRules:
 
     def classify(self, code: int, enhanced: str, text: str, provider: str = "", phase: str = "") -> Classified:
         """Class of an answer; see the module's `classify`."""
-        words = "" if code // 100 == _TAKEN else plain_words(text)
+        words = "" if code // 100 == _TAKEN else fold(plain_words(text))
         situation = {"provider": provider, "code": str(code), "enhanced": enhanced, "phase": phase}
         by_code = self._by_code(code, enhanced, phase)
         for rule in self.rules if words else ():
@@ -217,7 +218,7 @@ def _rule(entry: Mapping[str, Any]) -> Rule:
             name=entry["name"],
             reply_class=ReplyClass(entry["class"]),
             any=tuple(_joined(entry["any"])),
-            unless=pattern(unless) if unless else None,
+            unless=pattern(fold(unless)) if unless else None,
             vague=bool(entry.get("vague", False)),
             provider=entry.get("provider", ""),
             only={what: frozenset(map(str, entry[what])) for what in ("code", "enhanced", "phase") if what in entry},
@@ -229,4 +230,4 @@ def _rule(entry: Mapping[str, Any]) -> Rule:
 
 def _joined(expressions: Iterable[str]) -> Iterable[Pattern]:
     """One pattern for many alternatives: RE2 looks for all of them in one pass."""
-    yield pattern("|".join(f"(?:{one})" for one in expressions))
+    yield pattern(fold("|".join(f"(?:{one})" for one in expressions)))

@@ -12,7 +12,7 @@ from typing import Final
 
 from depesche.streams.mail.letter import Part, read_headers
 from depesche.streams.mail.patterns import pattern
-from depesche.streams.mail.returns.addresses import bare_address
+from depesche.streams.mail.returns.addresses import bare_address, set_apart
 from depesche.streams.mail.returns.report import Action, Returned
 
 MAX_RECIPIENTS: Final = 100
@@ -146,7 +146,7 @@ def human_text(letter: Part) -> str:
         elif part.type == "text/html":
             marked_up.append(part.text)
     text = "\n".join(plain)
-    return (text if text.strip() else "\n".join(marked_up))[:MAX_PROSE]
+    return set_apart((text if text.strip() else "\n".join(marked_up))[:MAX_PROSE])
 
 
 def returned_headers(letter: Part) -> Returned:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from depesche.streams.mail.folding import narrow
 from depesche.streams.mail.patterns import Match, pattern
 
 MAX_BYTES: Final = 1 << 20
@@ -33,7 +34,8 @@ _CHARSET = pattern(
 )
 _UNSEEN = pattern(r"(?s)<(?:style|script|head|title)\b.*?</(?:style|script|head|title)\s*>|<!--.*?-->")
 _BREAK = pattern(r"</?(?:br|p|div|tr|table|li|ul|ol|h[1-6]|td|th|blockquote|pre|hr)\b[^>]*>")
-_TAG = pattern(r"<(?:/?[a-z][^>@]*|![^>]*)>")
+_TAG = pattern(r"""<(?:/?[a-z][a-z0-9:-]*(?:[\s/](?:"[^"]*"|'[^']*'|[^>"'])*)?|![^>]*)>""")
+"""A tag; an address in angle brackets is none, one in the value of an attribute is part of it."""
 _HUGE_REFERENCE = pattern(r"&#x?[0-9a-f]{8,};?")
 _NO_TEXT: Final = dict.fromkeys(
     [*range(0, 9), 0xB, 0xC, *range(0xE, 0x20), 0x7F, *range(0x200B, 0x2010), 0xFEFF], None
@@ -100,7 +102,7 @@ class Part:
         text = decode(self.content, self.parameter("charset"))
         if self.type == "text/html":
             text = html_text(text)
-        return text[:MAX_TEXT].translate(_NO_TEXT)
+        return narrow(text[:MAX_TEXT].translate(_NO_TEXT))
 
     def walk(self) -> Iterator[Part]:
         """This part and all below it, in order; mails inside the mail are not entered."""

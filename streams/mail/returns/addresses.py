@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from depesche.streams.mail.patterns import pattern
+from depesche.streams.mail.patterns import Match, pattern
 
+_NEVER: Final = r"""\s<>()\[\],;:"@\\、。「」『』【】《》〈〉“”„‘’«»‹›"""
 ADDRESS: Final = (
-    r"""(?:"(?:[^"\\\n]|\\.)+"|[^\s<>()\[\],;:"@\\.][^\s<>()\[\],;:"@\\]*)"""
+    rf"""(?:"(?:[^"\\\n]|\\.)+"|[^.{_NEVER}][^{_NEVER}]*)"""
     r"""@(?:[\pL\pN_][\pL\pN_-]*(?:\.[\pL\pN_-]+)*|\[[\d.a-f:]+\])"""
 )
 """RE2 for one address; the local part is as free as RFC 5321 4.1.2 and people make it."""
@@ -16,6 +17,8 @@ _FIND = pattern(ADDRESS)
 _WHOLE = pattern(rf"(?:{ADDRESS})")
 _TYPED = pattern(r"(?:\w[\w-]{0,20}|utf-8)\s*;\s*(.*)")
 _ESCAPED = pattern(r"\\x\{([0-9a-fA-F]{1,6})\}")
+_EAST = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー]"
+_STUCK = pattern(rf"({_EAST}?)([a-z0-9][a-z0-9._%+=-]{{0,63}}@[a-z0-9.-]{{1,250}}\.[a-z]{{2,24}})({_EAST}?)")
 _MASKED = pattern(
     r"redact|\bx{4,}|\*{3,}|\bremoved\b|undisclosed|not[ -]?available|hidden|anonymi[sz]ed|masked|suppressed"
 )
@@ -25,6 +28,14 @@ def find_addresses(text: str) -> Iterator[str]:
     """All addresses in a text, in order, as written."""
     for match in _FIND.finditer(text):
         yield match[0].rstrip(".'")
+
+
+def set_apart(text: str) -> str:
+    """Prose with blanks around addresses that stand in Chinese, Japanese or Korean words, where no blank parts words.
+
+    An address whose local part mixes both scripts is cut; it is asked for only where people are told something, never in fields.
+    """
+    return text if text.isascii() or "@" not in text else _STUCK.sub(_parted, text)
 
 
 def is_address(text: str) -> bool:
@@ -59,6 +70,10 @@ def is_masked(address: str) -> bool:
 def same_address(one: str, other: str) -> bool:
     """Whether two spellings are the same address for the purpose of matching lines of one report."""
     return one.strip("<> ").lower() == other.strip("<> ").lower()
+
+
+def _parted(match: Match) -> str:
+    return f"{match[1]}{' ' if match[1] else ''}{match[2]}{' ' if match[3] else ''}{match[3]}"
 
 
 def _character(digits: str) -> str:

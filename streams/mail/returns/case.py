@@ -21,7 +21,7 @@ from depesche.streams.mail.returns.addresses import bare_address, find_addresses
 from depesche.streams.mail.returns.mentions import Mention, Strength, find_mentions
 from depesche.streams.mail.returns.phrases import phrases
 from depesche.streams.mail.returns.prose import Prose, read_prose
-from depesche.streams.mail.returns.replies import read_reply
+from depesche.streams.mail.returns.replies import holds_code, read_reply
 from depesche.streams.mail.returns.report import Action, Reply, Report, Returned, Source
 from depesche.streams.mail.returns.weighing import quoted_replies, weigh, what_happened
 
@@ -69,9 +69,27 @@ class Case:
             return True
         if self.letter.type == "multipart/report" and "delivery" in self.letter.parameter("report-type").lower():
             return True
-        by_subject = phrases().subjects.search(self.subject) is not None
-        by_words = phrases().failures.search(self.prose.text) is not None
-        return (by_subject or by_words) if self.from_daemon else (by_subject and by_words)
+        known, text = phrases(), self.prose.text
+        by_subject = known.subjects.search(self.subject) is not None
+        by_words = known.failures.search(text) is not None
+        if not self.from_daemon:
+            return by_subject and by_words
+        return by_subject or by_words or known.delays.search(text) is not None or self.has_form
+
+    @cached_property
+    def has_form(self) -> bool:
+        """Whether it is a bounce by its form alone, in a language that nobody here knows.
+
+        A mail system sent it; it is about delivering, or says whom it is about, or nobody may answer it, or our mail or a reply
+        code is in it; and it is no automatic answer.
+        """
+        known = phrases()
+        sender = decode_words(self.letter.get("from")).strip()
+        if known.systems.search(sender) is None or known.automatic.search(self.subject) is not None:
+            return False
+        unanswerable = self.letter.get("return-path").strip() == "<>"
+        about_delivery = known.topics.search(self.subject) is not None or holds_code(self.prose.text)
+        return unanswerable or about_delivery or bool(self.returned.headers) or bool(self.recipients)
 
     @cached_property
     def has_status(self) -> bool:
@@ -97,13 +115,17 @@ class Case:
     @cached_property
     def mentions(self) -> Mapping[str, Mention]:
         """The recipients that the words name, by their address in lower case."""
-        own = {
+        return {one.address.lower(): one for one in find_mentions(self.prose, self._own)}
+
+    @cached_property
+    def _own(self) -> frozenset[str]:
+        """Addresses of the report itself, in lower case."""
+        return frozenset(
             address.lower()
             for name in _OWN_HEADERS
             for value in self.letter.get_all(name)
             for address in find_addresses(value)
-        }
-        return {one.address.lower(): one for one in find_mentions(self.prose, own)}
+        )
 
     @cached_property
     def recipients(self) -> tuple[str, ...]:
@@ -112,7 +134,7 @@ class Case:
         marked = tuple(one.address for one in self.mentions.values() if one.strength >= Strength.MARKER)
         if marked and not any(address.lower() in self.mentions for address in header):
             return marked
-        return header or tuple(one.address for one in self.mentions.values())
+        return header or tuple(one.address for one in self.mentions.values()) or self._in_subject()
 
     @cached_property
     def returned_recipient(self) -> tuple[str, ...]:
@@ -142,6 +164,11 @@ class Case:
                 Report(recipient, action, weighed.reply, weighed.verdict, Source.PROSE, returned=self.returned)
             )
         return tuple(found)
+
+    def _in_subject(self) -> tuple[str, ...]:
+        """The one address in the subject; several of them leave a doubt."""
+        named = tuple(address for address in _addresses(self.subject) if address.lower() not in self._own)
+        return named if len(named) == 1 else ()
 
     def _by_status(self, status: RecipientStatus, recipient: str, *, alone: bool) -> Report:
         action = status.action or what_happened(self.prose.text, self.subject)

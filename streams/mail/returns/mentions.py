@@ -38,6 +38,9 @@ _TAIL = pattern(
     r"\s*$|\s*[:;,(\[.!=→-].*|\s+(?:on |was |is |has |could |cannot |does |not |rejected |failed |unknown |[A-Z(\[\d<]).*"
 )
 _SENTENCE_END = pattern(r".*[:.;,!?)>\]=*_~#|-]\s*$")
+_NEXT = pattern(
+    rf"""[>)\]"']*\s*(?:[,;]|,?\s+(?:and|und|et|y|e|en|och|og|i|a|ja|ve|и|および|和|및))\s*[<(\["']*({ADDRESS})"""
+)
 _DERIVED = pattern(r"(?:generated|expanded|forwarded|derived) (?:from|by|to)|original(?:ly)? (?:addressed|sent) to")
 _ALONE = pattern(rf"""\s*(?:<{ADDRESS}>|"{ADDRESS}"|'{ADDRESS}')\W*""")
 _WROTE = pattern(r"\s*(?:wrote|schrieb|a écrit|escribió|said)\b.*")
@@ -113,7 +116,19 @@ def _lines(lines: tuple[str, ...]) -> Iterator[Mention]:
             rest.append(line.strip())
         # Only where nothing is said behind the address may the reason stand in front of it.
         before = [] if any(rest[1:]) else _before(lines, marks, index)
-        yield Mention(address, strength, "\n".join(rest).rstrip(), "\n".join(before))
+        said = ("\n".join(rest).rstrip(), "\n".join(before))
+        yield Mention(address, strength, *said)
+        if strength == Strength.MARKER:
+            for beside in _listed_with(address, lines[index]):
+                yield Mention(beside, strength, *said)
+
+
+def _listed_with(address: str, line: str) -> Iterator[str]:
+    """Addresses that stand in one list with a marked one: ``a@x, b@y and c@z``."""
+    rest = line.partition(address)[2]
+    while (match := _NEXT.match(rest)) is not None:
+        yield match[1]
+        rest = rest[match.end() :]
 
 
 def _before(lines: tuple[str, ...], marks: list[tuple[str, int] | None], index: int) -> list[str]:

@@ -23,6 +23,11 @@ _KIND = pattern(r'"(?:notification|event)Type"\s*:')
 _BROKEN_LINE = pattern(r"!\n[ \t]?")
 
 
+def is_notice(text: str) -> bool:
+    """Whether a text is a notice, whole or broken."""
+    return text.lstrip().startswith("{") and _KIND.search(text) is not None
+
+
 def read_notice(text: str) -> tuple[Report, ...]:
     """The reports in a notice; none when the text is none.
 

@@ -7,24 +7,38 @@ from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
 
-from depesche.streams.mail.patterns import Pattern, pattern
+from depesche.streams.mail.folding import fold
+from depesche.streams.mail.patterns import Match, pattern
+
+
+class Words:
+    """A pattern on words in any spelling."""
+
+    def __init__(self, expression: str) -> None:
+        self._pattern = pattern(fold(expression))
+
+    def search(self, text: str) -> Match | None:
+        """The first match in the folded text; its positions are those of the folded text."""
+        return self._pattern.search(fold(text))
 
 
 @dataclass(frozen=True, slots=True)
 class Phrases:
     """One pattern for each list of the file; its comments say what each is for."""
 
-    daemons: Pattern
-    subjects: Pattern
-    failures: Pattern
-    refusals: Pattern
-    delays: Pattern
-    deliveries: Pattern
-    separators: Pattern
-    closings: Pattern
-    strangers: Pattern
-    automatic: Pattern
-    introduces_stranger: Pattern
+    systems: Words
+    daemons: Words
+    subjects: Words
+    topics: Words
+    failures: Words
+    refusals: Words
+    delays: Words
+    deliveries: Words
+    separators: Words
+    closings: Words
+    strangers: Words
+    automatic: Words
+    introduces_stranger: Words
     """A word of ``strangers`` directly in front of an address."""
 
 
@@ -35,4 +49,4 @@ def phrases() -> Phrases:
     data = tomllib.loads(text)
     joined = {name: "|".join(f"(?:{one})" for one in expressions) for name, expressions in data.items()}
     joined["introduces_stranger"] = rf"(?:{joined['strangers']})\W*(?:address|e-?mail|is|the|at)?\W*$"
-    return Phrases(**{one.name: pattern(joined[one.name]) for one in fields(Phrases)})
+    return Phrases(**{one.name: Words(joined[one.name]) for one in fields(Phrases)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from depesche.streams.mail.patterns import pattern
@@ -67,7 +68,7 @@ class Prose:
 
 
 def read_prose(text: str) -> Prose:
-    """Part a text into what is said and what came back."""
+    """Part a text into what is said and what came back, also where that is quoted with ``> ``."""
     lines = [line[:_MAX_LINE].rstrip() for line in text.split("\n")[:MAX_LINES]]
     lines = _unquote(lines)
     end = _end(lines)
@@ -82,14 +83,16 @@ def read_prose(text: str) -> Prose:
             continue
         said += lines[position : position + max(size, 1)]
         position += max(size, 1)
-    return Prose(tuple(said), tuple(summary), "\n".join(lines[end:]).lstrip("\n"))
+    return Prose(tuple(said), tuple(summary), "\n".join(_unquote(lines[end:])).lstrip("\n"))
 
 
 def _unquote(lines: list[str]) -> list[str]:
     """Take off the ``> `` of a forwarded report; the ``>>> `` of a transcript stays."""
     full = [line for line in lines if line.strip()]
     quoted = [line for line in full if line.startswith(">") and not _TRANSCRIPT.match(line)]
-    if len(quoted) * 2 <= len(full):
+    own = "\n".join(line for line in full if not line.startswith(">"))
+    tells_itself = "@" in own and phrases().failures.search(own) is not None
+    if len(quoted) * 2 <= len(full) or tells_itself:
         return lines
     return [match[1] if (match := _QUOTED.fullmatch(line)) is not None else line for line in lines]
 
@@ -101,6 +104,8 @@ def _end(lines: list[str]) -> int:
         line = lines[position]
         if blank and (_MBOX.fullmatch(line) or _is_returned(_block(lines, position, len(lines))[1])):
             return position
+        if blank and line.startswith(">") and _is_quoted_mail(lines[position : position + 60]):
+            return position
         named = named or "@" in line
         if (
             line.strip()
@@ -111,6 +116,15 @@ def _end(lines: list[str]) -> int:
         blank = not line.strip() or not any(char.isalnum() for char in line) or line.rstrip().endswith(":")
         position += 1
     return len(lines)
+
+
+def _is_quoted_mail(lines: list[str]) -> bool:
+    """Whether quoted lines begin with the headers of a mail."""
+    quoted = [
+        match[1] for line in takewhile(_QUOTED.fullmatch, lines) if (match := _QUOTED.fullmatch(line)) is not None
+    ]
+    fields = _block(quoted, 0, len(quoted))[1]
+    return {"from", "subject"} <= {name for name, _ in fields} and _is_summary(fields)
 
 
 def _rest_is_ours(lines: list[str], position: int) -> bool:

@@ -117,6 +117,12 @@ def best_enhanced(text: str) -> str:
     return next((code for code in found if not code.endswith(".0.0")), found[0] if found else "")
 
 
+def holds_code(text: str) -> bool:
+    """Whether a refusal stands in a text: an enhanced status code, or a reply code that begins a line or what is quoted."""
+    lines = text[: 4 * MAX_REPLY].split("\n")
+    return bool(best_enhanced(text)) or any(_LEADING.match(line) or spoken(line) for line in lines if line.strip())
+
+
 def find_phase(text: str) -> str:
     """Which command the text says was refused, empty when it does not say."""
     head = text[:MAX_REPLY]

@@ -61,9 +61,8 @@ def weigh(answers: Iterable[Reply], near: Iterable[str], far: Iterable[str], act
 
 
 def quoted_replies(text: str, address: str) -> list[str]:
-    """Lines of a text that quote a reply, those that name the address first."""
-    found = [match[1].strip() for line in text.split("\n")[:400] if (match := _REPLY_LINE.search(line)) is not None]
-    found = [line for line in found if _NOISE.search(line) is None][:_MAX_EVIDENCE]
+    """The replies that a text quotes line by line, those that name the address first."""
+    found = [reply for reply in _replies(text.split("\n")[:400]) if _NOISE.search(reply) is None][:_MAX_EVIDENCE]
     return sorted(found, key=lambda line: address.lower() not in line.lower()) if address else found
 
 
@@ -76,6 +75,24 @@ def what_happened(text: str, subject: str) -> Action:
     if known.deliveries.search(words) is not None and known.failures.search(text) is None:
         return Action.DELIVERED
     return Action.FAILED
+
+
+def _replies(lines: list[str]) -> Iterator[str]:
+    """Replies of one line, and those of several (``550-...`` up to ``550 ...``, RFC 5321 4.2.1) as the one that they are."""
+    reply: list[str] = []
+    for line in lines:
+        match = _REPLY_LINE.search(line)
+        said = match[1].strip() if match is not None else ""
+        if reply and not said.startswith(reply[0][:3]):
+            yield "\n".join(reply)
+            reply = []
+        if said:
+            reply.append(said)
+        if reply and (said[3:4] != "-" or len(reply) >= _MAX_EVIDENCE):
+            yield "\n".join(reply)
+            reply = []
+    if reply:
+        yield "\n".join(reply)
 
 
 def _in_order(answers: Iterable[Reply], near: Iterable[str], far: Iterable[str]) -> Iterator[tuple[Reply, Basis]]:
