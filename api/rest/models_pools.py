@@ -34,6 +34,7 @@ class PoolAddressOut(BaseModel):
 
     ip: str
     helo: str
+    warm_up_from: str | None = Field(description="Day on which its warm-up begins or began; null: it needs none.")
 
 
 class PoolOut(BaseModel):
@@ -41,6 +42,12 @@ class PoolOut(BaseModel):
 
     name: str
     addresses: list[PoolAddressOut]
+    warm_up_plan: list[int] = Field(
+        description="Mails per day and provider that a cold address may send, day by day; empty: the service's plan."
+    )
+    overflow_pool: str | None = Field(
+        description="Pool that takes what cold addresses may not send yet; null: the warm addresses of this pool."
+    )
 
 
 class PoolPage(BaseModel):

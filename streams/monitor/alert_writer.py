@@ -20,7 +20,7 @@ from depesche.schemas.topics import ALERTS
 log = structlog.get_logger(__name__)
 
 OWN_KINDS = (AlertKind.HARD_BOUNCE_RATE, AlertKind.COMPLAINT_RATE, AlertKind.LISTED, AlertKind.LIST_UNUSABLE)
-"""Kinds of which nobody else writes; suspensions are the pace fold's."""
+"""Kinds of which nobody else writes; suspensions are the pace fold's (``suspensions`` shows them)."""
 _DEADLINE_SECONDS = 30.0
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Collection
-from contextlib import suppress
 
 import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
@@ -26,6 +25,7 @@ from depesche.streams.mail.dnsbl import plain_address
 from depesche.streams.monitor.alert_writer import AlertWriter
 from depesche.streams.monitor.blocklists import Blocklists
 from depesche.streams.monitor.rate_follower import RateFollower
+from depesche.streams.monitor.suspensions import Suspensions
 from depesche.streams.wire.dnsbl import blocklist_resolver
 
 log = structlog.get_logger(__name__)
@@ -94,16 +94,20 @@ class Monitor:
         rates = RateFollower(self._settings, self._consumer, writer, self._clock)
         await rates.begin()
         log.info("monitor_elected", open_alerts=len(writer.ledger.open()))
-        lists = asyncio.create_task(self._blocklists(writer).run(), name="blocklists")
+        beside = [
+            asyncio.create_task(self._blocklists(writer).run(), name="blocklists"),
+            asyncio.create_task(Suspensions(self._settings).run(), name="suspensions"),
+        ]
         try:
             while self._turns.elected and self._turns.number == turn:
                 await rates.step()
-                if lists.done():
-                    lists.result()
+                for task in beside:
+                    if task.done():
+                        task.result()
         finally:
-            lists.cancel()
-            with suppress(asyncio.CancelledError):
-                await lists
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
     def _blocklists(self, writer: AlertWriter) -> Blocklists:
         return Blocklists(

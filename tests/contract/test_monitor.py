@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import prometheus_client as prometheus
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
@@ -21,11 +22,13 @@ from depesche.infra.local.part import find_program, missing_package
 from depesche.infra.local.published import ZoneFolder
 from depesche.infra.local.zone import Record
 from depesche.schemas.codec import encode
-from depesche.schemas.records import AlertKind, EventType, RateSum
+from depesche.schemas.records import AlertKind, EventType, PaceAction, PaceState, RateSum, Severity
 from depesche.schemas.settings import DeliverSettings, DNSBLSettings, DNSSettings, KafkaSettings, Settings
 from depesche.schemas.topics import ALERTS, RATES
+from depesche.streams.agents.pace import alert_of
 from depesche.streams.mail.dnsbl import Health, Verdict, question
 from depesche.streams.monitor.blocklists import examine
+from depesche.streams.monitor.suspensions import Suspensions
 from depesche.streams.wire.dnsbl import BlocklistResolver
 
 WORKER = Path(__file__).with_name("monitor_worker.py")
@@ -121,6 +124,49 @@ async def test_an_alert_begins_once_and_ends_once_killed_before_and_after_it_is_
     assert standby.poll() is None
     assert len({alert.alert_id for alert in ledger.alerts}) == 3
     assert await _records(world) == 3
+
+
+def _suspended(severity: Severity = Severity.WARN) -> float | None:
+    """What Prometheus is told by this process."""
+    labels = {"kind": AlertKind.SUSPENDED.value, "severity": severity.value}
+    return prometheus.REGISTRY.get_sample_value("mail_alerts_open", labels)
+
+
+async def test_suspensions_that_the_pace_fold_tells_are_counted_while_they_last(
+    kafka_broker: KafkaBroker, tmp_path: Path, sender: AIOKafkaProducer
+) -> None:
+    world = await a_world(kafka_broker, tmp_path, "suspensions.")
+
+    async def tell(action: PaceAction, provider: str) -> None:
+        decision = PaceState(
+            decision_id=f"{provider}/{action.value}",
+            pool="shared",
+            provider=provider,
+            at=world.minute,
+            action=action,
+        )
+        alert = alert_of(decision)
+        assert alert is not None
+        await sender.send_and_wait(world.settings.kafka.topic_prefix + ALERTS.name, encode(alert), partition=0)
+
+    async def shown(count: int) -> None:
+        async with asyncio.timeout(30):
+            while _suspended() != count:
+                await asyncio.sleep(0.02)
+
+    await tell(PaceAction.SUSPENDED, "gmx")
+    counting = asyncio.create_task(Suspensions(world.settings, look_seconds=0.05).run())
+    try:
+        await shown(1)
+        await tell(PaceAction.SUSPENDED, "gmail")
+        await shown(2)
+        await tell(PaceAction.RESUMED, "gmx")
+        await shown(1)
+    finally:
+        counting.cancel()
+        await asyncio.gather(counting, return_exceptions=True)
+    # Whoever decides next shows them.
+    assert _suspended() == 0
 
 
 async def _records(world: World) -> int:

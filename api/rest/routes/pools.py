@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -47,7 +48,18 @@ def add(router: APIRouter) -> None:
 
 
 def _out(name: str, value: Pool) -> dict[str, Any]:
-    return {"name": name, "addresses": [{"ip": address.ip, "helo": address.helo} for address in value.addresses]}
+    return {
+        "name": name,
+        "addresses": [
+            {"ip": one.ip, "helo": one.helo, "warm_up_from": _day(one.warm_up_from)} for one in value.addresses
+        ],
+        "warm_up_plan": list(value.warm_up_plan),
+        "overflow_pool": value.overflow_pool or None,
+    }
+
+
+def _day(at: int | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at / 1000, UTC).date().isoformat()
 
 
 def _addresses(given: PoolNew | PoolChange, old: tuple[PoolAddress, ...] = ()) -> tuple[PoolAddress, ...]:

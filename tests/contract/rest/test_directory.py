@@ -9,9 +9,10 @@ import httpx
 import pytest
 
 from depesche.analytics.directory.directory import Directory
+from depesche.analytics.directory.pools import OPERATOR
 from depesche.schemas.codec import decode
 from depesche.schemas.errors import UnauthorizedError
-from depesche.schemas.records import CredentialUse, DirectoryKind, DirectoryRecord
+from depesche.schemas.records import CredentialUse, DirectoryKind, DirectoryRecord, Pool, PoolAddress
 
 from .conftest import World
 
@@ -256,3 +257,29 @@ async def test_a_key_stops_at_the_millisecond_it_expires(world: World) -> None:
         else:
             with pytest.raises(UnauthorizedError):
                 at.bearer(token)
+
+
+async def test_a_pool_shows_its_warm_up_and_keeps_it_when_its_addresses_change(world: World) -> None:
+    ask, operator = world.client, world.as_operator
+    address = {"ip": "192.0.2.1", "helo": "out1.example.org"}
+    made = await ask.post("/v1/pools", json={"name": "vip", "addresses": [address]}, headers=operator)
+    assert made.status_code == 201, made.text
+    assert made.json() == {
+        "name": "vip",
+        "addresses": [{**address, "warm_up_from": None}],
+        "warm_up_plan": [],
+        "overflow_pool": None,
+    }
+    begun = PoolAddress(ip="192.0.2.1", helo="out1.example.org", warm_up_from=1_767_225_600_000)
+    cold = Pool(addresses=(begun,), warm_up_plan=(50, 100), overflow_pool="shared")
+    await world.registrar.change(OPERATOR, "vip", cold, "test")
+    shown = await ask.get("/v1/pools/vip", headers=operator)
+    assert shown.json() == {
+        "name": "vip",
+        "addresses": [{**address, "warm_up_from": "2026-01-01"}],
+        "warm_up_plan": [50, 100],
+        "overflow_pool": "shared",
+    }
+    changed = await ask.patch("/v1/pools/vip", json={"addresses": [address, {"ip": "192.0.2.2"}]}, headers=operator)
+    assert [one["warm_up_from"] for one in changed.json()["addresses"]] == ["2026-01-01", None]
+    assert (await ask.get("/v1/pools", headers=world.bearer)).status_code == 403
