@@ -100,12 +100,19 @@ async def test_only_a_dot_without_a_recorded_reply_is_in_doubt(
     assert await outbox.story(unit) == (["deferred"] * ambiguous_wanted) + ["delivered"]
 
 
-async def test_whoever_kills_couriers_again_and_again_loses_nothing(outbox: Outbox, sink: Sink, worker: Worker) -> None:
+#: How often is killed: the more often, the longer it takes.
+ROUNDS = pytest.mark.parametrize("rounds", [2, pytest.param(5, marks=pytest.mark.long)])
+
+
+@ROUNDS
+async def test_whoever_kills_couriers_again_and_again_loses_nothing(
+    outbox: Outbox, sink: Sink, worker: Worker, rounds: int
+) -> None:
     chance = random.Random(7)
     async with running(Retry(outbox.settings, "a")):
         await worker.start()
-        for round_ in range(5):
-            await outbox.units(*recipients(f"r{round_}", 120))
+        for round_ in range(rounds):
+            await outbox.units(*recipients(f"r{rounds}{round_}", 120))
             await asyncio.sleep(chance.uniform(0.05, 0.6))
             await worker.kill()
             await worker.start()
@@ -133,16 +140,17 @@ async def test_a_unit_that_waited_on_the_ladder_before_is_not_taken_for_one_that
     assert await outbox.story(unit) == ["delivered"]
 
 
+@ROUNDS
 async def test_a_killed_keeper_of_the_ladder_sends_nothing_back_twice(
-    outbox: Outbox, sink: Sink, worker: Worker
+    outbox: Outbox, sink: Sink, worker: Worker, rounds: int
 ) -> None:
     keeper = Worker(outbox, role="retry")
     chance = random.Random(8)
     await worker.start()
     await keeper.start()
     try:
-        for round_ in range(4):
-            await outbox.units(*(f"defer-1x+k{round_}-{number}@sandbox.test" for number in range(150)))
+        for round_ in range(rounds):
+            await outbox.units(*(f"defer-1x+k{rounds}{round_}-{number}@sandbox.test" for number in range(150)))
             await asyncio.sleep(chance.uniform(0.3, 0.7))
             await keeper.kill()
             await keeper.start()
@@ -152,7 +160,7 @@ async def test_a_killed_keeper_of_the_ladder_sends_nothing_back_twice(
     await balanced(outbox, sink)
     returned = await outbox.returned()
     assert set(Counter(source for source, _ in returned).values()) == {1}
-    assert len({unit.unit_id for _, unit in returned if unit.attempt == 2}) == 600
+    assert len({unit.unit_id for _, unit in returned if unit.attempt == 2}) == 150 * rounds
 
 
 async def test_a_courier_that_was_stopped_and_goes_on_finishes_nothing(
