@@ -135,7 +135,7 @@ def read_status(text: str) -> DeliveryReport | None:
 
 
 def human_text(letter: Part) -> str:
-    """The words for people: all text parts before our own mail comes back, HTML only where there is no plain text."""
+    """The words for people: all text parts before our own mail comes back, HTML only where no plain text says anything."""
     plain: list[str] = []
     marked_up: list[str] = []
     for part in letter.walk():
@@ -145,8 +145,10 @@ def human_text(letter: Part) -> str:
             plain.append(part.text)
         elif part.type == "text/html":
             marked_up.append(part.text)
-    text = "\n".join(plain)
-    return set_apart((text if text.strip() else "\n".join(marked_up))[:MAX_PROSE])
+    text, marked = "\n".join(plain), "\n".join(marked_up)
+    # A plain part that names nobody ("your program does not show HTML") is not what is to be read.
+    says_nothing = not text.strip() or ("@" not in text and "@" in marked)
+    return set_apart((marked if says_nothing else text)[:MAX_PROSE])
 
 
 def returned_headers(letter: Part) -> Returned:

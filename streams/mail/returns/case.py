@@ -26,6 +26,8 @@ from depesche.streams.mail.returns.report import Action, Reply, Report, Returned
 from depesche.streams.mail.returns.weighing import quoted_replies, weigh, what_happened
 
 _OWN_HEADERS: Final = ("from", "to", "cc", "reply-to", "sender", "errors-to", "return-path")
+_ANY_FORM: Final = ("application/octet-stream", "application/text", "text/x-", "text/delivery")
+"""Types under which the fields of a report travel when a gateway does not know theirs."""
 _RECIPIENT_HEADERS: Final = ("x-failed-recipients", "x-original-to", "delivered-to", "to")
 
 
@@ -69,7 +71,7 @@ class Case:
             return True
         if self.letter.type == "multipart/report" and "delivery" in self.letter.parameter("report-type").lower():
             return True
-        known, text = phrases(), self.prose.text
+        known, text = phrases(), self.prose.sentence
         by_subject = known.subjects.search(self.subject) is not None
         by_words = known.failures.search(text) is not None
         if not self.from_daemon:
@@ -101,7 +103,9 @@ class Case:
         """Texts that may hold the fields of a delivery report: its own parts, else the words for people."""
         refused = phrases().refusals.search(self.prose.text) is not None
         types = (*STATUS_TYPES, RECEIPT_TYPE) if refused else STATUS_TYPES
-        return tuple(part.text for part in self.letter.walk() if part.type in types) or (self.words,)
+        parts = tuple(self.letter.walk())
+        found = tuple(part.text for part in parts if part.type in types)
+        return found or (self.words, *(part.text for part in parts if part.type.startswith(_ANY_FORM)))
 
     @cached_property
     def returned(self) -> Returned:
@@ -155,7 +159,7 @@ class Case:
     def by_words(self, recipients: Sequence[str]) -> tuple[Report, ...]:
         """One report for each of these recipients, from what the words say about it."""
         alone = len(recipients) == 1
-        action = what_happened(self.prose.text, self.subject)
+        action = what_happened(self.prose.sentence, self.subject)
         found: list[Report] = []
         for recipient in recipients:
             far = [*self._elsewhere(recipient, alone=alone), self.subject]
@@ -171,7 +175,7 @@ class Case:
         return named if len(named) == 1 else ()
 
     def _by_status(self, status: RecipientStatus, recipient: str, *, alone: bool) -> Report:
-        action = status.action or what_happened(self.prose.text, self.subject)
+        action = status.action or what_happened(self.prose.sentence, self.subject)
         answer = read_reply(status.diagnostic, enhanced=status.status, host=status.remote_mta)
         weighed = weigh(
             [answer, *(() if _was_taken(action) else self._answers(recipient, alone=alone))],

@@ -23,6 +23,7 @@ _OFFICES: Final = frozenset(
     {"postmaster", "mailer-daemon", "abuse", "hostmaster", "webmaster", "noc", "support", "helpdesk", "help"}
 )
 _BEFORE: Final = 5
+_WORDS_OF_A_SENTENCE: Final = 3
 
 _MARKER = pattern(
     r"""[\s>*•·|=#–—~-]*(?:\d+[.)] )?([^<>@"\n]{0,80}?[\s:;(\['>*=-])??(?:\[?smtp[:=]|mailto:|rfc822[;:]\s*|<|\(|'|\[|")*"""
@@ -107,6 +108,7 @@ def _lines(lines: tuple[str, ...]) -> Iterator[Mention]:
         for following in range(index + 1, min(index + 1 + _MAX_LINES, len(lines))):
             other = marks[following]
             if other is not None and other[1] >= strength and other[0].lower() != address.lower():
+                rest = _without_heading(rest)
                 break
             line = lines[following]
             if _RULE_LINE.fullmatch(line.strip()) is not None and any(rest[1:]):
@@ -121,6 +123,13 @@ def _lines(lines: tuple[str, ...]) -> Iterator[Mention]:
         if strength == Strength.MARKER:
             for beside in _listed_with(address, lines[index]):
                 yield Mention(beside, strength, *said)
+
+
+def _without_heading(rest: list[str]) -> list[str]:
+    """Lines of a mention without the one that is the heading of the next (``Over quota:``)."""
+    while len(rest) > 1 and not rest[-1]:
+        rest = rest[:-1]
+    return rest[:-1] if len(rest) > 1 and rest[-1].endswith(":") and "@" not in rest[-1] else rest
 
 
 def _listed_with(address: str, line: str) -> Iterator[str]:
@@ -170,6 +179,10 @@ def _unlabelled(lines: tuple[str, ...], index: int, match: Match) -> tuple[str, 
     if _WROTE.fullmatch(match[3]) or not (_TAIL.fullmatch(match[3]) or ">" in lines[index]):
         return None
     before = next((line.strip() for line in reversed(lines[max(0, index - 4) : index]) if line.strip()), "")
+    apart = not lines[index - 1].strip()
+    if apart and (len(before.split()) < _WORDS_OF_A_SENTENCE or _CODE_LINE.match(before) is not None):
+        # A heading, a reply, or the cell of a table, and not a sentence that goes on below the blank line.
+        before = ""
     # An address that begins a line only because a sentence was broken there is not a mark.
     broken = (
         before

@@ -66,6 +66,11 @@ class Prose:
         """The writer's words."""
         return "\n".join(self.lines)
 
+    @property
+    def sentence(self) -> str:
+        """The writer's words on one line, so that a phrase is found wherever its line was broken."""
+        return " ".join(self.text.split())
+
 
 def read_prose(text: str) -> Prose:
     """Part a text into what is said and what came back, also where that is quoted with ``> ``."""

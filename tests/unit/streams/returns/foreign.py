@@ -52,6 +52,12 @@ def _load(name: str) -> dict[str, Any]:
 
 
 FOREIGN = tuple(
-    _foreign(entry) for name in ("foreign_systems.toml", "foreign_forms.toml") for entry in _load(name)["mail"]
+    _foreign(entry)
+    for name in ("foreign_systems.toml", "foreign_forms.toml", "foreign_layouts.toml")
+    for entry in _load(name)["mail"]
 )
-WORDS = tuple((kind, words) for kind, all_words in _load("foreign_words.toml").items() for words in all_words)
+_WORDS = _load("foreign_words.toml")
+REPLIES = tuple((kind, reply) for kind, replies in _WORDS.pop("replies").items() for reply in replies)
+WORDS = tuple((kind, words) for kind, all_words in _WORDS.items() for words in all_words)
+LIVING = tuple(str(words) for words in _load("foreign_traps.toml")["living"])
+"""Replies that speak of unknown, invalid or missing things, none of which is the recipient."""

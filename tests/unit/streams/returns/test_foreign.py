@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from depesche.schemas.reply_classes import Kind
 from depesche.streams.mail.bounce import read
-from depesche.streams.mail.classify import classify
+from depesche.streams.mail.classify import Classified, classify
+from depesche.streams.mail.returns.replies import read_reply
 from depesche.streams.mail.returns.report import Report
 
-from .foreign import FOREIGN, WORDS, Foreign
+from .foreign import FOREIGN, LIVING, REPLIES, WORDS, Foreign
 
 each_system = pytest.mark.parametrize("foreign", FOREIGN, ids=[one.system for one in FOREIGN])
 DECIDED = tuple(one for one in FOREIGN if one.expected)
@@ -101,3 +102,18 @@ def test_words_mean_the_same_in_every_language(kind: str, words: str) -> None:
 def test_accents_lost_on_the_way_change_nothing(kind: str, words: str) -> None:
     bare = "".join(char for char in unicodedata.normalize("NFD", words) if not 0x300 <= ord(char) < 0x370)
     assert classify(550, "", unicodedata.normalize("NFC", bare)).kind == kind
+
+
+def meant(words: str) -> Classified:
+    reply = read_reply(words)
+    return classify(reply.code, reply.enhanced, reply.text, "", reply.phase)
+
+
+@pytest.mark.parametrize(("kind", "words"), REPLIES, ids=[words for _, words in REPLIES])
+def test_a_reply_is_of_the_kind_that_its_words_say(kind: str, words: str) -> None:
+    assert meant(words).kind == kind
+
+
+@pytest.mark.parametrize("words", LIVING)
+def test_what_is_unknown_but_is_not_the_recipient_suppresses_nobody(words: str) -> None:
+    assert not meant(words).suppress
