@@ -4,6 +4,7 @@ import asyncio
 import random
 import sys
 from collections.abc import Collection
+from functools import partial
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
@@ -53,7 +54,15 @@ class Copier(Stage):
         while True:
             flight = await self._ready.get()
             sent = await self._out.send(self._topic, flight.record.value, partition=flight.record.partition)
-            sent.add_done_callback(lambda _, flight=flight: flight.done())
+            sent.add_done_callback(partial(self._copied, flight))
+
+    @staticmethod
+    def _copied(flight: Flight, sent: asyncio.Future[object]) -> None:
+        fault = None if sent.cancelled() else sent.exception()
+        if isinstance(fault, Exception):
+            flight.fail(fault)
+        elif not sent.cancelled():
+            flight.done()
 
     async def assigned(self, partitions: Collection[TopicPartition]) -> None:
         await asyncio.sleep(0.05)

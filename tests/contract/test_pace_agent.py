@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -100,13 +101,15 @@ class Run:
     async def until(self, signals: int) -> Told:
         """What the log holds when so many different signals were told and all of them were decided on."""
         law = Law(self.settings.pace, self.settings.deliver.connections_per_route)
-        async with asyncio.timeout(90):
-            while True:
-                told = await read_told(self.settings)
-                all_told = len({one.event_id for one in told.signals}) >= signals
-                if all_told and len(told.history) >= len(replayed(law, told.signals)):
-                    return told
-                await asyncio.sleep(0.3)
+        deadline = time.monotonic() + 90
+        while True:
+            told = await read_told(self.settings)
+            different = len({one.event_id for one in told.signals})
+            if different >= signals and len(told.history) >= len(replayed(law, told.signals)):
+                return told
+            stand = f"{different} of {signals} signals told, {len(told.history)} decisions"
+            assert time.monotonic() < deadline, (stand, self._log.read_text()[-3000:])
+            await asyncio.sleep(0.3)
 
 
 def _expected(settings: Settings, placed: list[tuple[int, MailEvent]]) -> dict[int, list[PaceSignal]]:

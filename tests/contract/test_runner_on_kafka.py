@@ -1,12 +1,13 @@
 """The runner on a real broker: nothing lost, little repeated, whatever is done to it."""
 
 import asyncio
+import contextlib
 import itertools
+import random
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ async def _until_committed(settings: Settings, left: int = 0) -> None:
         await asyncio.sleep(0.1)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _running(runner: Runner) -> AsyncIterator[asyncio.Task[None]]:
     ready = asyncio.Event()
     task = asyncio.create_task(runner.run(ready.set))
@@ -215,3 +216,97 @@ async def test_killed_again_and_again_nothing_is_lost_and_little_repeated(
     assert set(copies) == set(values)
     # At most what was in flight or done since the last commit, for each kill.
     assert sum(copies.values()) - len(values) <= kills * 1000
+
+
+class Broker:
+    """A Kafka that the test kills and starts again on the same ports."""
+
+    def __init__(self, broker: KafkaBroker) -> None:
+        self.broker = broker
+        self.start()
+
+    def start(self) -> None:
+        command, silence = self.broker.command(), subprocess.DEVNULL
+        self._process = subprocess.Popen(command, env=self.broker.env(), stdout=silence, stderr=silence)
+
+    async def kill(self) -> None:
+        self._process.kill()
+        await asyncio.to_thread(self._process.wait, 30)
+
+
+class Workers:
+    """Two members of the group, to be killed at any moment."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+
+    async def start(self) -> None:
+        """Start those that do not run."""
+        for member in {"one", "two"} - set(self._processes):
+            command = [sys.executable, str(WORKER), self._settings.bootstrap, self._settings.kafka.topic_prefix, member]
+            self._processes[member] = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+
+    async def ready(self, member: str) -> None:
+        """Wait until a member has joined, or has ended because it could not."""
+        stdout = self._processes[member].stdout
+        assert stdout is not None
+        await asyncio.wait_for(stdout.readline(), 60)
+
+    async def kill(self, *members: str) -> None:
+        for member in members or list(self._processes):
+            process = self._processes.pop(member)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+async def test_killed_from_the_first_moment_on_and_with_the_broker_killed_under_it_nothing_is_lost(
+    kafka_home: Path, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    made = KafkaBroker(kafka_home, tmp_path / "kafka", port=free_port(), controller_port=free_port())
+    await asyncio.to_thread(made.prepare)
+    broker, settings, chance = Broker(made), settings_for(made.bootstrap_servers, "killed."), random.Random(7)
+    workers, sent, over = Workers(settings), list[asyncio.Future[object]](), asyncio.Event()
+    await made.ready(120)
+    await create_missing(settings)
+    out = producer(settings, "test")
+    await out.start()
+
+    async def submit() -> None:
+        topic = full_name(settings.kafka, JOBS.name)
+        while not over.is_set():
+            for _ in range(20):
+                sent.append(await out.send(topic, b"%d" % len(sent), partition=len(sent) % 2))
+            await asyncio.sleep(0.05)
+
+    submitting = asyncio.create_task(submit())
+    try:
+        for turn in range(14):
+            await workers.start()
+            victim, early = chance.choice(("one", "two")), turn % 3 == 0
+            if not early:
+                await workers.ready(victim)
+            # Before it has joined, or before it has committed, or in the middle of its work.
+            await asyncio.sleep(chance.uniform(0, 2))
+            if turn in (5, 9):
+                await broker.kill()
+                broker.start()
+            await workers.kill(victim)
+        over.set()
+        await submitting
+        await made.ready(120)
+        await asyncio.gather(*sent)
+        await workers.kill()
+        await workers.start()
+        async with asyncio.timeout(120):
+            await _until_committed(settings)
+        copies = Counter(await _read(settings, EVENTS.name))
+        assert set(copies) == {b"%d" % number for number in range(len(sent))}
+    finally:
+        submitting.cancel()
+        await workers.kill()
+        await out.stop()
+        await broker.kill()
