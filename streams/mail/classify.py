@@ -23,7 +23,7 @@ from depesche.streams.mail.patterns import Match, Pattern, pattern
 MAX_WORDS: Final = 2_048
 """Characters that are looked at; what a host says beyond them is not read."""
 # The domain without an upper bound: RE2 would unroll it, which took a fifth of a second of every start; the text is bounded.
-_ADDRESS = pattern(r"""<?(?:"[^"]{0,64}"|[^\s<>()\[\],;:"'@]{1,128})@[\pL\pN.-]+>?|<>""")
+_ADDRESS = pattern(r"""<?(?:"[^"]{0,64}"|[^\s<>()\[\],;:"'@]{1,128})@[\pL\pN-]+(?:\.[\pL\pN-]+)*>?|<>""")
 _URL = pattern(r"\b(?:https?|ftp)://([\w.-]{1,255})(?::\d{1,5})?[^\s>)\]]*")
 _REPEATED_CODE = pattern(r"(?:^|\s)([245]\d\d)[ -]+(?:#?[245]\.\d{1,3}\.\d{1,3}(?:\s+|:|$))?")
 _BARE_CODE = pattern(r"(^|\s)\(?#?[245]\.\d{1,3}\.\d{1,3}\)?(\s|:|$)")

@@ -25,7 +25,7 @@ _BROKEN_LINE = pattern(r"!\n[ \t]?")
 
 def is_notice(text: str) -> bool:
     """Whether a text is a notice, whole or broken."""
-    return text.lstrip().startswith("{") and _KIND.search(text) is not None
+    return _KIND.search(text) is not None
 
 
 def read_notice(text: str) -> tuple[Report, ...]:

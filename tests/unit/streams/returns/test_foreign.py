@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import unicodedata
+from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given
@@ -89,6 +91,27 @@ def test_the_name_of_the_product_and_of_unknown_headers_decides_nothing(foreign:
     ):
         mail = mail.replace(product, b"Nordpost")
     assert kinds(read(mail)) == dict(foreign.expected)
+
+
+PLAIN = tuple(one for one in DECIDED if b"\nContent-" not in one.mail and b"\n>" not in one.mail)
+
+
+def of(foreign: Foreign, change: Callable[[bytes], bytes]) -> bytes:
+    """The mail with another body."""
+    head, _, body = foreign.mail.partition(b"\n\n")
+    return head + b"\n\n" + change(body)
+
+
+@pytest.mark.parametrize("foreign", PLAIN, ids=[one.system for one in PLAIN])
+def test_as_html_indented_or_quoted_it_means_the_same(foreign: Foreign) -> None:
+    assert foreign.expected is not None
+    wanted = dict(foreign.expected)
+    markup = of(
+        foreign, lambda body: b"<div>" + html.escape(body.decode()).replace("\n", "<br>\n").encode() + b"</div>"
+    )
+    assert kinds(read(b"Content-Type: text/html; charset=utf-8\n" + markup)) == wanted
+    assert kinds(read(of(foreign, lambda body: body.replace(b"\n", b"\n   ")))) == wanted
+    assert kinds(read(of(foreign, lambda body: b"".join(b"> " + line + b"\n" for line in body.split(b"\n"))))) == wanted
 
 
 @pytest.mark.parametrize(("kind", "words"), WORDS, ids=[words for _, words in WORDS])
