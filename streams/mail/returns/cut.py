@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from depesche.streams.mail.letter import one_line_end
 from depesche.streams.mail.patterns import pattern
 from depesche.streams.mail.returns.report import Report, Source
 
@@ -40,12 +41,13 @@ def without_last_line(mail: bytes) -> bytes:
 
 
 def is_open(mail: bytes, report: Report) -> bool:
-    """Whether a report's fields are not closed by a delimiter, although the mail has delimiters."""
-    text = mail.lower()
+    """Whether a mail that has delimiters ends within a report's fields: nothing closes them, no delimiter and no blank line."""
+    text = one_line_end(mail).rstrip().lower()
     if report.source is not Source.DSN or b"boundary" not in text:
         return False
     fields = max(text.rfind(b"final-recipient"), text.rfind(b"original-recipient"))
-    return fields >= 0 and not any(line.lstrip().startswith(b"--") for line in text[fields:].splitlines())
+    rest = text[fields:].split(b"\n")
+    return fields >= 0 and not any(not line.strip() or line.lstrip().startswith(b"--") for line in rest)
 
 
 def _only_at_the_end(mail: bytes, address: str) -> bool:
