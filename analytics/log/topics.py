@@ -158,8 +158,8 @@ async def partition_counts(settings: Settings, *wanted: Topic) -> dict[str, int]
         SetupError: one is missing.
     """
     admin = AIOKafkaAdminClient(**connection(settings), client_id="depesche-shape")
-    await admin.start()
     try:
+        await admin.start()
         counts = await _settled(admin, settings, wanted)
     finally:
         await admin.close()

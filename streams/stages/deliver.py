@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from contextlib import AsyncExitStack
 from typing import ClassVar
 
 import structlog
@@ -329,23 +330,22 @@ class Deliver:
         producer = client.producer(settings, f"deliver-{self._member}", linger_ms=10)
         recall = AttemptRecall(settings, DeliverStage.name)
         where = destinations(settings, self._resolver)
-        await marks_producer.start()
-        await producer.start()
-        await recall.start()
-        stage = DeliverStage(settings, self._keyring, recall, where)
-        try:
+        async with AsyncExitStack() as open_:
+            # All are stopped, also when the service is stopped or fails while they start.
+            parts = (marks_producer, producer, recall)
+            for part in parts:
+                open_.push_async_callback(part.stop)
+            if self._resolver is None:
+                open_.push_async_callback(where.close)
+            for part in parts:
+                await part.start()
+            stage = DeliverStage(settings, self._keyring, recall, where)
             limits = Limits(in_flight=settings.deliver.in_flight, span=_SPAN, drain_seconds=_DRAIN_SECONDS)
             runner = Runner(settings, stage, producer, self._member, limits)
             gear = await self._gear(marks_producer, producer, runner.end)
             stage.equip(gear, lambda: dict(runner.assignment.committed))
+            open_.push_async_callback(stage.stop)
             await runner.run(ready)
-        finally:
-            await stage.stop()
-            if self._resolver is None:
-                await where.close()
-            await recall.stop()
-            await producer.stop()
-            await marks_producer.stop()
 
     async def _gear(
         self, marks_producer: AIOKafkaProducer, producer: AIOKafkaProducer, end: Callable[[Exception], None]

@@ -104,9 +104,9 @@ class Retry(ConsumerRebalanceListener):  # type: ignore[misc]
         self._partitions = (await partition_counts(self._settings, OUTBOUND))[OUTBOUND.name]
         self._producer = producer(self._settings, f"retry-{self._member}")
         self._consumer = consumer = self._make_consumer()
-        await self._producer.start()
         consumer.subscribe(topics=self._topics, listener=self)
         try:
+            await self._producer.start()
             await consumer.start()
             ready()
             await self._work()
