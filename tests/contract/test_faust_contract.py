@@ -19,8 +19,6 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from depesche.infra.local.kafka_broker import KafkaBroker
 
-pytestmark = pytest.mark.long
-
 WORKER = Path(__file__).with_name("faust_worker.py")
 SECONDS = 60
 
@@ -97,6 +95,7 @@ async def lab(kafka_broker: KafkaBroker, tmp_path: Path, request: pytest.Fixture
         lab.kill()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lab", ["raising"], indirect=True)
 async def test_an_event_whose_agent_raises_is_gone_for_good(lab: Lab) -> None:
     lab.start()
@@ -113,6 +112,7 @@ async def test_an_event_whose_agent_raises_is_gone_for_good(lab: Lab) -> None:
     assert not lost & set(told["seen"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lab", ["unordered"], indirect=True)
 async def test_an_ack_out_of_order_commits_past_a_message_still_being_worked_on(lab: Lab) -> None:
     lab.start()
@@ -145,11 +145,13 @@ async def _sum_after_three_kills(lab: Lab, count: int) -> int:
     return int(told["sum"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lab", ["plain"], indirect=True)
 async def test_a_plain_counter_is_too_high_after_three_kills(lab: Lab) -> None:
     assert await _sum_after_three_kills(lab, 20_000) > 20_000
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lab", ["watermarked"], indirect=True)
 async def test_a_counter_with_a_watermark_is_exact_after_three_kills(lab: Lab) -> None:
     assert await _sum_after_three_kills(lab, 20_000) == 20_000
