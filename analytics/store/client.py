@@ -12,17 +12,20 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
-import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from clickhouse_connect.driver.httputil import get_pool_manager
 
 from depesche.schemas.errors import SetupError, StoreUnavailableError
 from depesche.schemas.settings import ClickHouseSettings, Settings
+
+if TYPE_CHECKING:
+    # Only who writes needs it; whoever asks from a terminal shall not wait a fifth of a second for it.
+    import pyarrow as pa
 
 T = TypeVar("T")
 

@@ -40,7 +40,7 @@ def with_store(work: Callable[[StoreClient, Settings], Awaitable[T]]) -> T:
         StoreUnavailableError: ClickHouse does not answer.
     """
     from depesche.analytics.store.client import StoreClient, StoreRefusedError
-    from depesche.infra.local.programs import with_engine_password
+    from depesche.infra.local.engine_password import with_engine_password
 
     # The one sentence below says it better than the driver's own complaint.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)

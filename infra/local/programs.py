@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import sys
 from collections.abc import Mapping
-from pathlib import Path
-
-from pydantic import SecretStr
 
 from depesche.infra.host import RunFile
 from depesche.infra.layout import Process
-from depesche.infra.load import CLICKHOUSE_PASSWORD_FILE
 from depesche.infra.local.clamd import Clamd, ClamdSettings
 from depesche.infra.local.engine import PASSWORD_VARIABLE
 from depesche.infra.local.kafka_broker import CLEAN_EXIT_CODES, KafkaBroker
@@ -46,29 +41,6 @@ def broker_program(settings: Settings) -> Program:
         clean_exits=CLEAN_EXIT_CODES,
         stop_seconds=30,
     )
-
-
-def engine_password(home: Path) -> str:
-    """The embedded engine's password, made on the first call (0600)."""
-    file = home / CLICKHOUSE_PASSWORD_FILE
-    try:
-        return file.read_text("utf-8").strip()
-    except FileNotFoundError:
-        # Two starts at once are kept apart by the lock of the home.
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(handle, "w") as output:
-            output.write(secrets.token_urlsafe(24))
-        return file.read_text("utf-8")
-
-
-def with_engine_password(settings: Settings) -> Settings:
-    """The settings with the embedded engine's own password, where the engine is embedded and none is set."""
-    clickhouse = settings.clickhouse
-    if clickhouse.url or clickhouse.password.get_secret_value():
-        return settings
-    own = clickhouse.model_copy(update={"password": SecretStr(engine_password(settings.home))})
-    return settings.model_copy(update={"clickhouse": own})
 
 
 def engine_program(settings: Settings) -> Program:

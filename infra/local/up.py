@@ -11,8 +11,8 @@ from collections.abc import Callable
 import structlog
 
 from depesche.infra.load import Loaded
-from depesche.infra.local import programs
 from depesche.infra.local.board import Board
+from depesche.infra.local.engine_password import with_engine_password
 from depesche.infra.local.home_lock import HomeLock
 from depesche.infra.local.plan import Plan
 from depesche.infra.local.seed import Demo
@@ -60,7 +60,7 @@ class Up:
         try:
             self._supervisor = Supervisor(self._home / "log", self._told, self._lock.descriptor)
             try:
-                settings = programs.with_engine_password(self._settings)
+                settings = with_engine_password(self._settings)
                 plan = Plan(settings, self._supervisor, self._board)
                 began = time.monotonic()
                 with self._board:

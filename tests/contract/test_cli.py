@@ -171,6 +171,16 @@ def test_what_is_typed_here_is_what_the_shell_gets(environment: dict[str, str], 
     assert (here.returncode, here.stdout, here.stderr) == (there.returncode, there.stdout, there.stderr)
 
 
+def test_who_asks_does_not_wait_for_what_only_servers_need(environment: dict[str, str]) -> None:
+    asked = from_the_shell({**environment, "PYTHONPROFILEIMPORTTIME": "1"}, "search", "status:delivered")
+    assert asked.returncode == 5
+    loaded = {line.rpartition("|")[2].strip() for line in asked.stderr.splitlines() if line.startswith("import time:")}
+    assert "depesche.analytics.queries.search" in loaded
+    assert loaded.isdisjoint(
+        {"aiokafka", "aiosmtpd", "chdb", "fastapi", "faust", "numpy", "pyarrow", "uvicorn", "yara_x"}
+    )
+
+
 def test_a_second_terminal_finds_the_ports_of_what_runs_here(tmp_path: Path) -> None:
     here = {"DEPESCHE_HOME": str(tmp_path)}
     assert as_it_runs(load(here), here).settings.smtp.port == 2587
