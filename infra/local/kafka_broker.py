@@ -186,8 +186,9 @@ class KafkaBroker:
             "share.coordinator.state.topic.min.isr": "1",
             "share.coordinator.state.topic.num.partitions": "4",
             # After a kill the controller believes in the dead broker for one session, and lets its successor in only
-            # then: 9 s by default. Stalls of the whole process (measured: 3 s) do not fence the broker.
-            "broker.session.timeout.ms": "1000",
+            # then: 9 s by default. Too short, and a broker that gets no processor for so long is fenced while it lives:
+            # its partitions have no leader and couriers stop (1 s was, on a machine with eight times its cores' work).
+            "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "250",
             # Waiting for more members makes sense in a cluster; here it is 3 s of each start.
             "group.initial.rebalance.delay.ms": "0",

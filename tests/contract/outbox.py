@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
 from depesche.analytics.archive.keyring import Keyring
@@ -80,40 +80,6 @@ def settings_for(
     )
 
 
-class _Read:
-    """A topic, read from its beginning as far as it goes."""
-
-    def __init__(self, settings: Settings, topic: Topic) -> None:
-        name = full_name(settings.kafka, topic.name)
-        self._partitions = [TopicPartition(name, number) for number in range(PARTITIONS if topic.spread else 1)]
-        self._settings = settings
-        self._consumer: AIOKafkaConsumer | None = None
-        self._found: list[Any] = []
-        self._one_at_a_time = asyncio.Lock()
-
-    async def up_to_now(self) -> list[Any]:
-        """All records."""
-        async with self._one_at_a_time:
-            consumer = self._consumer or await self._started()
-            end = await consumer.end_offsets(self._partitions)
-            while any([await consumer.position(partition) < end[partition] for partition in self._partitions]):
-                for batch in (await consumer.getmany(timeout_ms=500)).values():
-                    self._found += batch
-            return list(self._found)
-
-    async def _started(self) -> AIOKafkaConsumer:
-        consumer = reader(self._settings, "outbox")
-        await consumer.start()
-        consumer.assign(self._partitions)
-        await consumer.seek_to_beginning(*self._partitions)
-        self._consumer = consumer
-        return consumer
-
-    async def close(self) -> None:
-        if self._consumer is not None:
-            await self._consumer.stop()
-
-
 @dataclass
 class Outbox:
     """One log with an archive, ready for couriers."""
@@ -124,8 +90,6 @@ class Outbox:
     archive: ArchiveReader
     out: AIOKafkaProducer
     sent: list[MailUnit] = field(default_factory=list)
-    _read: "dict[str, _Read]" = field(default_factory=dict)
-    _events: dict[bytes, MailEvent] = field(default_factory=dict)
 
     async def unit(self, recipient: str, message: bytes = MESSAGE, **changes: Any) -> MailUnit:
         """A unit for ``recipient``, its message in the archive."""
@@ -219,21 +183,27 @@ class Outbox:
     # What the log says.
 
     async def records(self, topic: Topic) -> list[Any]:
-        """All records of a topic up to now; what an earlier call has read is not fetched again."""
-        read = self._read.setdefault(topic.name, _Read(self.settings, topic))
-        return await read.up_to_now()
-
-    async def close(self) -> None:
-        """Let go of the log."""
-        for read in self._read.values():
-            await read.close()
+        """All records of a topic up to now."""
+        consumer = reader(self.settings, "outbox")
+        await consumer.start()
+        try:
+            name = full_name(self.settings.kafka, topic.name)
+            count = PARTITIONS if topic.spread else 1
+            partitions = [TopicPartition(name, number) for number in range(count)]
+            consumer.assign(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            end = await consumer.end_offsets(partitions)
+            found: list[Any] = []
+            while any([await consumer.position(partition) < end[partition] for partition in partitions]):
+                for batch in (await consumer.getmany(timeout_ms=500)).values():
+                    found += batch
+            return found
+        finally:
+            await consumer.stop()
 
     async def told(self, unit: MailUnit | None = None) -> list[MailEvent]:
         """The events in mail.outcomes, repetitions taken out, in order of sequence."""
-        events = self._events
-        for record in await self.records(OUTCOMES):
-            if record.value not in events:
-                events[record.value] = decode(MailEvent, record.value)
+        events = {record.value: decode(MailEvent, record.value) for record in await self.records(OUTCOMES)}
         by_id = {event.event_id: event for event in events.values()}
         assert len(by_id) == len(events), "one event id with two contents"
         chosen = [event for event in by_id.values() if unit is None or event.unit_id == unit.unit_id]
@@ -342,11 +312,9 @@ async def opened(settings: Settings) -> AsyncIterator[Outbox]:
     await writer.start()
     await out.start()
     archive = ArchiveReader(settings.archive_directory, keyring)
-    outbox = Outbox(settings, keyring, writer, archive, out)
     try:
-        yield outbox
+        yield Outbox(settings, keyring, writer, archive, out)
     finally:
-        await outbox.close()
         await out.stop()
         await writer.close()
         archive.close()
