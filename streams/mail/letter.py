@@ -247,7 +247,12 @@ def _read(raw: bytes, depth: int, budget: list[int]) -> Part:
 def _split(body: bytes, boundary: str, budget: list[int]) -> list[bytes]:
     """The pieces between delimiter lines; a boundary that was not declared is guessed from the first line that looks like one."""
     lines = body.split(b"\n")
-    mark = b"--" + boundary.encode("utf-8", "replace").strip() if boundary.strip() else _guess(lines)
+    declared = b"--" + boundary.encode("utf-8", "replace").strip() if boundary.strip() else b""
+    # The guess stays bytes: a delimiter that is no UTF-8 would not come back the same from a decoding.
+    return (_between(lines, declared, budget) if declared else []) or _between(lines, _guess(lines), budget)
+
+
+def _between(lines: list[bytes], mark: bytes, budget: list[int]) -> list[bytes]:
     pieces: list[bytes] = []
     current: list[bytes] | None = None
     for line in lines if mark else ():
@@ -265,8 +270,7 @@ def _split(body: bytes, boundary: str, budget: list[int]) -> list[bytes]:
         budget[0] -= 1
     if current is not None:
         pieces.append(b"\n".join(current))
-    guessed = _guess(lines) if boundary.strip() and not pieces else b""
-    return _split(body, guessed[2:].decode("utf-8", "replace"), budget) if guessed not in (b"", mark) else pieces
+    return pieces
 
 
 def _bare_report(body: bytes) -> str:

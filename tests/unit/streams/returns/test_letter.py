@@ -171,3 +171,9 @@ def test_a_mail_written_to_hurt_is_read(piece: bytes) -> None:
         b"Subject: ",
     ):
         read(head + flood)
+
+
+def test_a_delimiter_that_is_no_utf_8_is_guessed_once() -> None:
+    mail = b"Content-Type: multipart/mixed; boundary=lost\n\n--\xe4\xff\n\nhello\n--\xe4\xff--\n"
+    (part,) = read_letter(mail).parts
+    assert part.text.strip() == "hello"
