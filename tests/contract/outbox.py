@@ -90,6 +90,7 @@ class Outbox:
     archive: ArchiveReader
     out: AIOKafkaProducer
     sent: list[MailUnit] = field(default_factory=list)
+    _events: dict[bytes, MailEvent] = field(default_factory=dict)
 
     async def unit(self, recipient: str, message: bytes = MESSAGE, **changes: Any) -> MailUnit:
         """A unit for ``recipient``, its message in the archive."""
@@ -203,7 +204,10 @@ class Outbox:
 
     async def told(self, unit: MailUnit | None = None) -> list[MailEvent]:
         """The events in mail.outcomes, repetitions taken out, in order of sequence."""
-        events = {record.value: decode(MailEvent, record.value) for record in await self.records(OUTCOMES)}
+        events = self._events
+        for record in await self.records(OUTCOMES):
+            if record.value not in events:
+                events[record.value] = decode(MailEvent, record.value)
         by_id = {event.event_id: event for event in events.values()}
         assert len(by_id) == len(events), "one event id with two contents"
         chosen = [event for event in by_id.values() if unit is None or event.unit_id == unit.unit_id]
