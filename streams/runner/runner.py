@@ -22,6 +22,7 @@ from depesche.analytics.log.client import full_name, group_consumer
 from depesche.schemas.settings import Settings
 from depesche.streams.runner.guard import Undertaker, guarded, is_infrastructure, or_end
 from depesche.streams.runner.pace import Pace
+from depesche.streams.runner.parts import cancelled
 from depesche.streams.runner.stage import Flight, Record, Stage
 from depesche.streams.runner.tracker import Assignment
 from depesche.streams.runner.watchdog import LagWitness, Watchdog
@@ -129,9 +130,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._drained()
             raise
         finally:
-            for part in parts:
-                part.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
+            await cancelled(parts)
 
     def _watchdog(self, consumer: AIOKafkaConsumer) -> Watchdog:
         names = [full_name(self._settings.kafka, topic) for topic in self._stage.topics]

@@ -43,6 +43,7 @@ from depesche.streams.stages.recorder import place
 from depesche.streams.stages.retry import Retry
 from depesche.streams.stages.sweeper import SOURCE
 from depesche.streams.stages.trail import header
+from tests.contract.standstill import first_of
 
 MESSAGE = b"From: a@shop.test\r\nTo: x\r\nSubject: Hello\r\nMessage-ID: <%s@shop.test>\r\n\r\nHello\r\n.\r\nBye\r\n"
 SIGNATURE = b"DKIM-Signature: v=1; a=rsa-sha256; d=shop.test; s=d1;\r\n\tb=none\r\n"
@@ -292,7 +293,7 @@ async def running(service: Service) -> AsyncIterator[None]:
     ready = asyncio.Event()
     task = asyncio.create_task(service.run(ready.set))
     waiting = asyncio.create_task(ready.wait())
-    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    await first_of(f"the start of {service.name}", {task, waiting})
     waiting.cancel()
     if task.done():
         task.result()
@@ -301,8 +302,9 @@ async def running(service: Service) -> AsyncIterator[None]:
     finally:
         early = task.done()
         task.cancel()
+        await first_of(f"the stop of {service.name}", {task})
         with contextlib.suppress(asyncio.CancelledError):
-            await task
+            task.result()
         assert not early
 
 

@@ -1,0 +1,27 @@
+"""Long work in slices, and the others in between.
+
+Preparing a mail is two milliseconds of work without a wait; carrying one is five short steps, each of which waits for the far
+side. When many jobs become ready in the same turn of the loop, each of those steps waits for all of them: couriers beside a
+busy prepare stage sent a tenth of what they can, and mail that had been prepared went to the ladder because they were slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Turns:
+    """A few slices per turn of the loop; first come, first served."""
+
+    def __init__(self, at_once: int) -> None:
+        """``at_once``: slices per turn; more let records gather into fewer requests, fewer let the others step sooner."""
+        self._places = asyncio.Semaphore(at_once)
+
+    @asynccontextmanager
+    async def slice(self) -> AsyncIterator[None]:
+        """Wait for a turn; what is done in it should take no more than about a millisecond."""
+        async with self._places:
+            yield
+            await asyncio.sleep(0)
