@@ -48,7 +48,12 @@ class Follower:
         self._consumer = consumer
         await consumer.start()
         consumer.assign([self._partition])
-        await consumer.seek_to_beginning(self._partition)
+        # By offset: a reset that meets a topic whose leader is not known yet can leave the client without a position for good.
+        try:
+            begin = (await consumer.beginning_offsets([self._partition]))[self._partition]
+        except KafkaError as fault:
+            raise LogUnavailableError(f"the beginning of {self._name} cannot be asked for") from fault
+        consumer.seek(self._partition, begin)
         self._following = asyncio.create_task(self._follow(consumer), name=f"{self._name} follower")
         await self.catch_up(30)
 

@@ -56,7 +56,7 @@ def build_app(settings: Settings, member: str) -> faust.App:
         broker_max_poll_records=500,
         stream_buffer_maxsize=4096,
         stream_wait_empty=False,
-        producer_linger=0.005,
+        producer_linger=0.002,
         producer_acks=-1,
         producer_max_request_size=1 << 20,
         table_standby_replicas=0,
