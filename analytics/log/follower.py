@@ -48,7 +48,7 @@ class Follower:
         self._consumer = consumer
         await consumer.start()
         consumer.assign([self._partition])
-        # By offset: a reset that meets a topic whose leader is not known yet can leave the client without a position for good.
+        # By offset, which is asked for until it is known; a reset would only be left to happen some time later.
         try:
             begin = (await consumer.beginning_offsets([self._partition]))[self._partition]
         except KafkaError as fault:

@@ -26,6 +26,7 @@ from depesche.streams.monitor.alert_writer import AlertWriter
 from depesche.streams.monitor.blocklists import Blocklists
 from depesche.streams.monitor.rate_follower import RateFollower
 from depesche.streams.monitor.suspensions import Suspensions
+from depesche.streams.runner.parts import cancelled
 from depesche.streams.wire.dnsbl import blocklist_resolver
 
 log = structlog.get_logger(__name__)
@@ -105,9 +106,7 @@ class Monitor:
                     if task.done():
                         task.result()
         finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await cancelled(beside)
 
     def _blocklists(self, writer: AlertWriter) -> Blocklists:
         return Blocklists(

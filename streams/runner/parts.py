@@ -13,7 +13,7 @@ _TELL_AGAIN_SECONDS: Final = 10.0
 """Longer than any part takes to clean up."""
 
 
-async def until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
+async def until_one_ends(*parts: Coroutine[Any, Any, object]) -> None:
     """Run ``parts`` side by side until one of them returns or raises; the others are then cancelled and waited for.
 
     Raises:

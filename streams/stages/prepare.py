@@ -61,7 +61,7 @@ HELD_BYTES = 128 << 20
 """Content of all jobs under way together."""
 IN_FLIGHT = 256
 _SLICES_PER_TURN = 6
-"""With fewer each record makes a request of its own; unlimited ones leave the couriers beside it a tenth of their speed."""
+"""Few of them slow down preparing, many the couriers beside it; see decision 51."""
 
 Sent = asyncio.Future[object]
 NOTHING = Front("", b"")

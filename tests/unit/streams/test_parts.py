@@ -48,4 +48,4 @@ async def test_a_part_that_returns_ends_all() -> None:
     async def done() -> None:
         return
 
-    await until_one_ends(asyncio.Event().wait(), done())  # type: ignore[arg-type]
+    await until_one_ends(asyncio.Event().wait(), done())
