@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import uvloop
+
 from depesche.infra.bench.mails import bodies, message
 
 DOMAINS = 16
@@ -139,7 +141,7 @@ def main() -> None:
     """Run and print the result."""
     args, result = arguments(sys.argv[1:]), Result()
     began = time.time()
-    asyncio.run(pace(args, result) if args.rate else flood(args, result))
+    uvloop.run(pace(args, result) if args.rate else flood(args, result))
     json.dump(
         {
             "accepted": result.accepted,

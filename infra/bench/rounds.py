@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from depesche.infra.bench import cpu
+from depesche.infra.local.ports import require_free
 
 HOST = "127.0.0.1"
 DRAIN_SECONDS = 180
@@ -42,7 +43,9 @@ class Sink:
     process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it and wait until it answers; raises LocalFault when a port is taken, perhaps by an interrupted run's sink."""
+        for port in (self.port, self.report_port):
+            require_free(self.host, port, "the benchmark's sink")
         command = [sys.executable, "-m", "depesche.infra.bench.sink", self.host, str(self.port), str(self.report_port)]
         self.process = subprocess.Popen(command)
         async with asyncio.timeout(20):
@@ -59,10 +62,10 @@ class Sink:
             self.process.terminate()
             self.process.wait(10)
 
-    async def figures(self, *, reset: bool = False) -> dict[str, Any]:
-        """count, bytes, last, signed, copies, arrived (by number)."""
+    async def figures(self, asked: str = "") -> dict[str, Any]:
+        """count, bytes, last, signed, copies. ``asked``: ``reset`` begins anew, ``arrived`` gives the moment by number too."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.report_port)
-        writer.write(b"reset\n" if reset else b"\n")
+        writer.write(asked.encode() + b"\n")
         figures: dict[str, Any] = json.loads(await reader.read())
         writer.close()
         return figures
@@ -104,7 +107,7 @@ async def measure(
 
     The rate is from the first command of the loader to the last arrival, so a queue that grows does not count as speed.
     """
-    await sink.figures(reset=True)
+    await sink.figures("reset")
     before = cpu.snapshot(subject.parts)
     loaded = await _load(subject.port, size[1], count, first, rate, connections)
     figures = await _drained(sink, loaded["accepted"])
@@ -162,9 +165,9 @@ async def _drained(sink: Sink, wanted: int) -> dict[str, Any]:
         figures = await sink.figures()
         if figures["count"] != last_count:
             last_count, last_move = figures["count"], time.monotonic()
-        done = len(figures["arrived"]) >= wanted
+        done = figures["count"] - figures["copies"] >= wanted
         if done or time.monotonic() - last_move > STALL_SECONDS or time.monotonic() - began > DRAIN_SECONDS:
-            return figures
+            return await sink.figures("arrived")
         await asyncio.sleep(0.3)
 
 

@@ -46,7 +46,8 @@ class Numbers:
 async def throughput(args: argparse.Namespace, subjects: dict[str, Subject], sink: Sink, numbers: Numbers) -> list[Run]:
     """Rounds in turns: product, peer, product, peer; so a machine that gets slower slows both."""
     runs: list[Run] = []
-    for size, amount in SIZES.items():
+    for size in args.sizes:
+        amount = SIZES[size]
         for turn in range(args.rounds):
             for name, subject in subjects.items():
                 count = args.count if size == "10KB" else args.count // 4
@@ -173,6 +174,9 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         "--count", type=int, default=12_000, help="10 KB mails per round of the product; the peer gets a third"
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds per size")
+    parser.add_argument(
+        "--sizes", nargs="+", choices=list(SIZES), default=list(SIZES), help="of which mails; default: all"
+    )
     parser.add_argument("--warm-up", type=int, default=20_000, help="mails before anything is measured")
     parser.add_argument("--latency-seconds", type=int, default=20, help="length of each latency run; 0: none")
     parser.add_argument("--sustain", type=float, default=0, help="minutes of 200 KB at 41.7/s; 0: none")
@@ -212,7 +216,7 @@ def main() -> int:
     try:
         result = asyncio.run(bench(args))
     except SetupError as fault:
-        console.print(f"{fault}. {fault.fix}")
+        console.print(str(fault) if fault.fix in str(fault) else f"{fault}. {fault.fix}")
         return 1
     target = args.json or Path("bench-results") / f"{result['commit']}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
