@@ -40,10 +40,14 @@ if TYPE_CHECKING:
 class Toolbox:
     """The tools of one process: each is made on first use and handed to every service that needs it."""
 
-    def __init__(self, settings: Settings, process: str, stack: AsyncExitStack) -> None:
-        """``process`` is the name this process keeps over restarts: its member name in consumer groups."""
+    def __init__(self, settings: Settings, process: str, services: Sequence[str], stack: AsyncExitStack) -> None:
+        """``process`` is the name this process keeps over restarts: its member name in consumer groups.
+
+        ``services``: all that stand in it.
+        """
         self.settings = settings
         self.process = process
+        self.services = tuple(services)
         self._stack = stack
         self._keyring: Keyring | None = None
         self._reader: ArchiveReader | None = None
@@ -308,7 +312,7 @@ async def _rest(tools: Toolbox) -> Service:
 
 
 async def _prepare(tools: Toolbox) -> Service:
-    from depesche.streams.stages.prepare import Prepare
+    from depesche.streams.stages.prepare import Barriers, Prepare
     from depesche.streams.stages.routing import Routing
 
     directory = await tools.directory()
@@ -320,8 +324,8 @@ async def _prepare(tools: Toolbox) -> Service:
         directory,
         tools.process,
         Routing(tools.resolver, shapes=tools.shaping.of),
-        controls,
-        await tools.suppression_tools(),
+        Barriers(controls, await tools.suppression_tools()),
+        beside_couriers="deliver" in tools.services,
     )
 
 
@@ -390,5 +394,5 @@ async def assemble(names: Sequence[str], settings: Settings, process: str, stack
         DepescheError: a tool could not be made.
     """
     check_names(tuple(names))
-    tools = Toolbox(settings, process, stack)
+    tools = Toolbox(settings, process, names, stack)
     return [await MAKERS[name](tools) for name in names]

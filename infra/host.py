@@ -148,6 +148,7 @@ def _marker(name: str, waiting: set[str], run_file: RunFile, services: Sequence[
             # What is alive now lives as long as the process: the collector need never look at it again.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(50_000, 20, 20)
             run_file.publish([service.name for service in services])
 
     return ready

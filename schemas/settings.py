@@ -59,7 +59,7 @@ class ClickHouseSettings(Part):
         description="Cluster name; empty: a single server. Chooses the ON CLUSTER and Replicated variants of the DDL.",
     )
     flush_seconds: float = Field(
-        0.8, gt=0, description="How long the sink collects events at most; when it is quiet it writes at once."
+        2.0, gt=0, description="How long the sink collects events at most; when it is quiet it writes at once."
     )
     flush_rows: int = Field(20_000, ge=1, description="How many events the sink collects at most.")
 
@@ -324,7 +324,8 @@ class Settings(Part):
     layout: tuple[str, ...] = Field(
         (
             "doors=rest+smtp+inbound",
-            "workshop=prepare+deliver+retry+returns",
+            "workshop=prepare+retry+returns",
+            "couriers=deliver",
             "analytics=analytics+monitor",
             "agents=agents",
             "sandbox=dns+mailbox",

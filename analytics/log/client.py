@@ -11,7 +11,9 @@ import asyncio
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.client import ConnectionGroup
 from aiokafka.helpers import create_ssl_context
+from aiokafka.protocol.fetch import FetchRequest
 
 from depesche.schemas.errors import LogUnavailableError
 from depesche.schemas.settings import KafkaSettings, Settings
@@ -19,6 +21,7 @@ from depesche.schemas.settings import KafkaSettings, Settings
 MAX_RECORD = 1 << 20
 SESSION_MS = 10_000
 HEARTBEAT_MS = 3_000
+READER_WAIT_MS = 4_000
 
 
 def connection(settings: Settings) -> dict[str, Any]:
@@ -45,8 +48,8 @@ def producer(settings: Settings, name: str, *, linger_ms: int = 2) -> AIOKafkaPr
     Args:
         settings: where the cluster is.
         name: client id, for the broker's log.
-        linger_ms: how long a record waits for company: most of a lone send's latency, and under load fewer requests. 0 where
-            somebody waits for the answer, 5 to 10 where nobody does.
+        linger_ms: the least time between two requests to a broker. A lone record goes at once; what follows it within this time
+            goes together. Each request costs the broker as much as several records. 0 where somebody waits for the answer.
     """
     return AIOKafkaProducer(
         **connection(settings),
@@ -62,7 +65,7 @@ def producer(settings: Settings, name: str, *, linger_ms: int = 2) -> AIOKafkaPr
 
 
 def group_consumer(
-    settings: Settings, group: str, member: str, *topics: str, fetch_wait_ms: int = 500, fetch_min_bytes: int = 1
+    settings: Settings, group: str, member: str, *topics: str, fetch_wait_ms: int = 2_000, fetch_min_bytes: int = 1
 ) -> AIOKafkaConsumer:
     """A consumer that is a static member of ``group`` and commits only when told.
 
@@ -94,14 +97,30 @@ def group_consumer(
 
 
 def reader(settings: Settings, name: str) -> AIOKafkaConsumer:
-    """A consumer outside any group, for readers that assign partitions and seek by themselves."""
-    return AIOKafkaConsumer(
+    """A consumer outside any group, for readers that assign partitions and seek by themselves.
+
+    It waits long for news, because a process has many of them and each wait that ends in vain costs the broker and us. So
+    its fetches go over a connection of their own: a broker answers one connection's requests one after the other, and who
+    asks for offsets must not wait until a fetch has found something.
+    """
+    consumer = AIOKafkaConsumer(
         **connection(settings),
         client_id=name,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        fetch_max_wait_ms=250,
+        fetch_max_wait_ms=READER_WAIT_MS,
     )
+    client = consumer._client
+    send = client.send
+
+    async def apart(node_id: int, request: object, *, group: int = ConnectionGroup.DEFAULT) -> Any:
+        # The connection that a member of a group would have for its coordinator; this one has none.
+        return await send(
+            node_id, request, group=ConnectionGroup.COORDINATION if isinstance(request, FetchRequest) else group
+        )
+
+    client.send = apart
+    return consumer
 
 
 async def acknowledged(sent: asyncio.Future[Any], deadline_seconds: float) -> Any:

@@ -43,9 +43,9 @@ T = TypeVar("T")
 
 GROUP = "analytics"
 TOPICS = (EVENTS.name, OUTCOMES.name, DEAD.name)
-FETCH_WAIT_MS = 100
-FETCH_ENOUGH = 1 << 18
-"""The broker collects for at most 100 ms until there are 256 KB: ten wake-ups a second instead of one per event."""
+FETCH_WAIT_MS = 1_000
+GATHER_SECONDS = 0.1
+"""When events have come, the log is asked again after so long: ten requests a second at most, one when it is quiet."""
 IDLE_SECONDS = 1.0
 BACKOFF_SECONDS = (0.2, 5.0)
 STUCK_SECONDS = 60.0
@@ -105,9 +105,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             SetupError: the log is not the one that the store was filled from.
             LogUnavailableError, KafkaError: the log cannot be read, or a dead letter not be written.
         """
-        consumer = group_consumer(
-            self._settings, GROUP, self._member, fetch_wait_ms=FETCH_WAIT_MS, fetch_min_bytes=FETCH_ENOUGH
-        )
+        consumer = group_consumer(self._settings, GROUP, self._member, fetch_wait_ms=FETCH_WAIT_MS)
         consumer.subscribe(topics=list(self._names), listener=self)
         self._consumer, self._producer = consumer, producer(self._settings, f"{GROUP}-{self._member}")
         try:
@@ -145,6 +143,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         full = len(self._held) >= self._settings.clickhouse.flush_rows
         if self._held and (full or self._pace.due(now, quiet=not fetched)):
             await self._flush(consumer)
+        elif fetched and not full:
+            await asyncio.sleep(GATHER_SECONDS)
         if not fetched and now - self._noted_at >= _NOTE_SECONDS:
             await self._note(consumer)
             await self._check_progress(consumer, now)

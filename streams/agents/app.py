@@ -12,17 +12,57 @@ from typing import Any, NoReturn
 
 import faust
 import structlog
+from aiokafka import AIOKafkaProducer
 from yarl import URL
 
-from depesche.analytics.log.client import full_name
+from depesche.analytics.log.client import full_name, producer
 from depesche.schemas.settings import KafkaSettings, Settings
-from depesche.streams.agents.transport import App
+from depesche.streams.agents.transport import Transport
 
 log = structlog.get_logger(__name__)
 
 APP_ID = "mail.agents"
 EXIT_SOFTWARE = 70
 COMMIT_SECONDS = 0.5
+GATHER_SECONDS = 0.05
+"""The least time between two requests of Faust's own producer. Nobody waits for what it sends: the tables' changelogs, flushed
+before every commit, and sums. One request for each few outcomes was a third of what the agents cost."""
+
+
+class App(faust.App):
+    """A Faust application over that transport, which can also say something at once."""
+
+    def __init__(self, settings: Settings, name: str, **options: Any) -> None:
+        """``settings``: where the log is; the rest as ``faust.App`` takes it."""
+        self._log_settings = settings
+        self._voice: AIOKafkaProducer | None = None
+        super().__init__(name, **options)
+
+    def _new_transport(self) -> Any:
+        return Transport(self.conf.broker_consumer, self)
+
+    async def on_start(self) -> None:
+        """See ``mode.Service``."""
+        self._voice = producer(self._log_settings, f"{APP_ID}-voice", linger_ms=0)
+        await self._voice.start()
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        """See ``mode.Service``."""
+        await super().on_stop()
+        if self._voice is not None:
+            await self._voice.stop()
+
+    async def say(
+        self, topic: str, *, key: bytes, value: bytes | None, partition: int, headers: list[tuple[str, bytes]] | None
+    ) -> None:
+        """Send by a producer that gathers nothing, and wait for the acknowledgement.
+
+        Raises:
+            KafkaError: it is not in the log, or nobody knows.
+        """
+        assert self._voice is not None
+        await self._voice.send_and_wait(topic, value, key=key, partition=partition, headers=headers)
 
 
 def build_app(settings: Settings, member: str) -> faust.App:
@@ -36,6 +76,7 @@ def build_app(settings: Settings, member: str) -> faust.App:
     directory = settings.home / "agents" / member
     directory.mkdir(parents=True, exist_ok=True)
     return App(
+        settings,
         full_name(kafka, APP_ID),
         broker=[URL(f"kafka://{server}") for server in settings.bootstrap.split(",")],
         broker_credentials=_credentials(kafka),
@@ -56,7 +97,7 @@ def build_app(settings: Settings, member: str) -> faust.App:
         broker_max_poll_records=500,
         stream_buffer_maxsize=4096,
         stream_wait_empty=False,
-        producer_linger=0.002,
+        producer_linger=GATHER_SECONDS,
         producer_acks=-1,
         producer_max_request_size=1 << 20,
         table_standby_replicas=0,
@@ -90,7 +131,7 @@ async def await_send(
     Raises:
         Exception: whatever the producer reports; the caller must not go on.
     """
-    await (await topic.send(key=key, value=value, partition=partition, headers=headers))
+    await topic.app.say(topic.get_topic_name(), key=key, value=value, partition=partition, headers=headers)
 
 
 def die(reason: str, fault: BaseException | None = None) -> NoReturn:

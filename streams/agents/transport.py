@@ -22,11 +22,10 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
-import faust
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-FETCH_WAIT_MS: Final = 100
+FETCH_WAIT_MS: Final = 250
 FETCH_ENOUGH: Final = 1 << 16
 """Nobody waits for a fold by the millisecond: records come by tens, which saves requests, wake-ups and changelog writes."""
 
@@ -74,10 +73,3 @@ class Transport(driver.Transport):
     """The transport with that consumer."""
 
     Consumer = Consumer
-
-
-class App(faust.App):
-    """A Faust application over that transport."""
-
-    def _new_transport(self) -> Any:
-        return Transport(self.conf.broker_consumer, self)

@@ -69,7 +69,7 @@ class Monitor:
         self._directory = directory
         self._clock = clock
         self._turns = _Turns()
-        self._consumer = group_consumer(settings, GROUP, member, fetch_wait_ms=250)
+        self._consumer = group_consumer(settings, GROUP, member, fetch_wait_ms=1_000)
         self._producer = producer(settings, f"monitor-{member}")
 
     async def run(self, ready: Callable[[], None]) -> None:

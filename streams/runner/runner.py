@@ -34,6 +34,9 @@ _STOP_SECONDS = 3.0
 _AT_ONCE = 64
 """Records per poll at most, and handed out in small groups, because the loop serves others in between."""
 _GROUP = 8
+_WORTH_A_COMMIT = 32
+"""Records. Fewer are committed in every fifth round only; a crash repeats so many more, or half a second's."""
+_ROUNDS = 5
 _KEEP_ALIVE_SECONDS = 60.0
 """A full stage polls nothing, and the client leaves its group when nobody polls for ten minutes."""
 
@@ -45,7 +48,7 @@ class Limits:
     Attributes:
         in_flight: records under way at most.
         span: records between the oldest unfinished one and the newest of a partition; what a crash would repeat.
-        commit_seconds: time between two commits.
+        commit_seconds: time between two commits, of a good number of records each.
         drain_seconds: how long records under way may end when the process stops or a partition is taken away.
         patience_seconds: how long a lagging group may commit nothing before the process ends (``Watchdog``).
     """
@@ -209,9 +212,15 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             self._ending.set_exception(fault)
 
     async def _commit_often(self) -> None:
+        rounds = 0
         while True:
             await asyncio.sleep(self._limits.commit_seconds)
-            await self._commit(self.assignment.news())
+            rounds += 1
+            news = self.assignment.news()
+            # A commit costs as much as a mail's produce request; a few records are not worth one each time.
+            if news and (rounds >= _ROUNDS or self.assignment.gain(news) >= _WORTH_A_COMMIT):
+                await self._commit(news)
+                rounds = 0
 
     async def _commit(self, offsets: dict[TopicPartition, int]) -> None:
         if not offsets or self._consumer is None:

@@ -103,6 +103,10 @@ class Assignment:
                 found[partition] = offset
         return found
 
+    def gain(self, offsets: dict[TopicPartition, int]) -> int:
+        """How many records a successor would be spared by a commit of ``offsets``; gaps in the log count as records."""
+        return sum(offset - self.committed.get(partition, 0) for partition, offset in offsets.items())
+
     def told(self, offsets: dict[TopicPartition, int]) -> None:
         """The broker has taken ``offsets``; those of partitions given away meanwhile are of no interest."""
         self.committed.update(

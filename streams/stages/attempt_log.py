@@ -26,6 +26,7 @@ from depesche.schemas.topics import ATTEMPTS
 _MOST_BYTES = 200_000
 _MARK_BYTES = 120
 _GROUPS_PER_SPAN = 256
+SOON_SECONDS = 0.01
 STALLED_SECONDS = 2.0
 """A log that takes longer than this to acknowledge gets no new attempts to write down."""
 
@@ -72,7 +73,7 @@ class AttemptLog:
 
         Args:
             settings: the topic's full name.
-            producer: a started producer of its own without linger; grouping is done here.
+            producer: a started producer of its own; its linger is the least time between two records.
             worker: who writes.
             clock: the time in milliseconds.
             monotonic: seconds; default: the running loop's.
@@ -86,6 +87,7 @@ class AttemptLog:
         self._partitions: dict[int, _Partition] = {}
         self._wanted = asyncio.Event()
         self._landing = asyncio.Event()
+        self._soon: asyncio.TimerHandle | None = None
         self._fault: BaseException | None = None
         self._sent_at: deque[float] = deque()
         self.records = 0
@@ -94,16 +96,23 @@ class AttemptLog:
         """Have ``mark`` written with whatever is written next; nobody waits for it."""
         self._group(partition).marks.append(mark)
 
-    def append(self, partition: int, mark: AttemptMark) -> asyncio.Future[None]:
-        """Have ``mark`` written now. The future is done when it is acknowledged.
+    def append(self, partition: int, mark: AttemptMark, *, soon: bool = False) -> asyncio.Future[None]:
+        """Have ``mark`` written now, or soon where nobody's connection waits for it. The future is done when it is acknowledged.
 
         The future is shared: await it through ``asyncio.shield``. While the log cannot be reached it stays open.
         """
         group = self._group(partition)
         group.marks.append(mark)
         group.size += _MARK_BYTES + len(mark.event or b"")
-        self._wanted.set()
+        if not soon:
+            self._wanted.set()
+        elif self._soon is None:
+            self._soon = self._loop.call_later(SOON_SECONDS, self._now)
         return group.acknowledged
+
+    def _now(self) -> None:
+        self._soon = None
+        self._wanted.set()
 
     @property
     def stalled(self) -> bool:

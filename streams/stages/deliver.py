@@ -326,8 +326,8 @@ class Deliver:
     async def run(self, ready: Callable[[], None]) -> None:
         """See ``Service``. Raises what made it impossible to go on."""
         settings = self._settings
-        marks_producer = client.producer(settings, f"deliver-{self._member}-attempts", linger_ms=0)
-        producer = client.producer(settings, f"deliver-{self._member}", linger_ms=10)
+        marks_producer = client.producer(settings, f"deliver-{self._member}-attempts", linger_ms=10)
+        producer = client.producer(settings, f"deliver-{self._member}", linger_ms=50)
         recall = AttemptRecall(settings, DeliverStage.name)
         where = destinations(settings, self._resolver)
         async with AsyncExitStack() as open_:

@@ -30,7 +30,7 @@ from depesche.schemas.crashpoints import crashpoint
 from depesche.schemas.errors import ContentLostError, TooLargeError, UndecodableError
 from depesche.schemas.records import DropReason, Job, JobEnvelope, JobMessage, MailEvent, MailUnit, SenderDomain
 from depesche.schemas.service import Clock, now_ms
-from depesche.schemas.settings import ScanSettings, Settings
+from depesche.schemas.settings import Settings
 from depesche.schemas.topics import (
     EVENTS,
     JOBS,
@@ -55,13 +55,15 @@ from depesche.streams.stages.prepared import JobOpened, UnitStory
 from depesche.streams.stages.routing import Routing
 from depesche.streams.stages.sent_before import SentBefore
 from depesche.streams.stages.suppression_check import SUPPRESSED, SuppressionTools
-from depesche.streams.wire.scanning import Finding, Scanner, Scanners
+from depesche.streams.wire.engines import engines_of
+from depesche.streams.wire.scanning import Finding, Scanners
 
 HELD_BYTES = 128 << 20
 """Content of all jobs under way together."""
 IN_FLIGHT = 256
-_SLICES_PER_TURN = 6
-"""Few of them slow down preparing, many the couriers beside it; see decision 51."""
+SLICES_PER_TURN = 64
+SLICES_BESIDE_COURIERS = 6
+"""Few of them slow down preparing, many the couriers in the same loop; see decision 51."""
 
 Sent = asyncio.Future[object]
 NOTHING = Front("", b"")
@@ -99,7 +101,10 @@ class Preparation(Stage):
     name = "prepare"
     topics = (JOBS.name, KEYED_JOBS.name)
 
-    def __init__(self, settings: Settings, gear: Gear, worker: str, clock: Clock = now_ms) -> None:
+    def __init__(
+        self, settings: Settings, gear: Gear, worker: str, clock: Clock = now_ms, slices: int = SLICES_PER_TURN
+    ) -> None:
+        """``slices``: how many mails are prepared in a turn of the loop."""
         self._settings = settings
         self._keyring = gear.keyring
         self._archive = gear.archive
@@ -112,7 +117,7 @@ class Preparation(Stage):
         self._worker = worker
         self._clock = clock
         self._budget = Budget(HELD_BYTES)
-        self._turns = Turns(_SLICES_PER_TURN)
+        self._turns = Turns(slices)
         self._return_path = ReturnPath(return_keys(gear.keyring), settings.returns.domain)
         self._signers: dict[str, tuple[tuple[SigningKey, ...], tuple[Signer, ...]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -147,7 +152,7 @@ class Preparation(Stage):
         if self._directory.customer(job.tenant) is None or not self._directory.signing_keys(job.sender_domain):
             # The door may have known the newest record of the directory before we did.
             await self._directory.catch_up()
-        async with self._turns.slice():
+        async with self._turns:
             opened = self._opened(job)
             domain = self._directory.domain(job.sender_domain)
             verdicts = self._screened(opened, domain)
@@ -234,7 +239,7 @@ class Preparation(Stage):
         now = self._clock()
         fronts = Fronts(opened.job, opened.envelope.mail_from, headers, signers, self._return_path, now // 1000)
         for story in live:
-            async with self._turns.slice():
+            async with self._turns:
                 for key in keys:
                     said.append(await self._say(story.signed(key.selector, key.algorithm, now)))
                 front = fronts.of(story.recipient.message, story.number)
@@ -314,6 +319,19 @@ class Preparation(Stage):
         return sent
 
 
+@dataclass(frozen=True, slots=True)
+class Barriers:
+    """What may keep a unit from going out.
+
+    Attributes:
+        controls: the operator's orders.
+        suppression: who must not be written to; None: nobody.
+    """
+
+    controls: ControlBook
+    suppression: SuppressionTools | None = None
+
+
 class Prepare:
     """The stage as a service, with its own producer and scanners."""
 
@@ -327,22 +345,31 @@ class Prepare:
         directory: Directory,
         member: str,
         routing: Routing,
-        controls: ControlBook | None = None,
-        suppression: SuppressionTools | None = None,
+        barriers: Barriers | None = None,
+        *,
+        beside_couriers: bool = False,
     ) -> None:
+        """Prepare to run.
+
+        Args:
+            settings, keyring, archive, directory, routing: see ``Gear``.
+            member: name that this worker keeps over restarts; no other live worker has it.
+            barriers: what may keep a unit here; default: nothing.
+            beside_couriers: whether couriers share the loop, which must then get their turns.
+        """
+        self._slices = SLICES_BESIDE_COURIERS if beside_couriers else SLICES_PER_TURN
         self._settings = settings
         self._keyring = keyring
         self._archive = archive
         self._directory = directory
         self._member = member
         self._routing = routing
-        self._controls = controls or ControlBook(settings)
-        self._suppression = suppression
+        self._barriers = barriers or Barriers(ControlBook(settings))
 
     async def run(self, ready: Callable[[], None]) -> None:
         """See ``schemas.service.Service``."""
-        engines = build_engines(self._settings.scan)
-        out = producer(self._settings, f"prepare-{self._member}", linger_ms=5)
+        engines = engines_of(self._settings.scan)
+        out = producer(self._settings, f"prepare-{self._member}", linger_ms=10)
         await out.start()
         try:
             gear = Gear(
@@ -352,29 +379,11 @@ class Prepare:
                 Scanners(engines),
                 out,
                 self._routing,
-                self._controls,
-                self._suppression,
+                self._barriers.controls,
+                self._barriers.suppression,
             )
-            stage = Preparation(self._settings, gear, f"prepare-{self._member}")
+            stage = Preparation(self._settings, gear, f"prepare-{self._member}", slices=self._slices)
             await stage.start()
             await Runner(self._settings, stage, out, self._member, Limits(in_flight=IN_FLIGHT)).run(ready)
         finally:
             await out.stop()
-
-
-def build_engines(scan: ScanSettings) -> list[Scanner]:
-    """The engines in force, in the order of the setting; the quick one first saves nothing, both must pass.
-
-    Raises:
-        SetupError: the YARA rules do not compile.
-    """
-    from depesche.streams.wire.clamd import ClamAV
-    from depesche.streams.wire.yara import Yara
-
-    made: list[Scanner] = []
-    for name in scan.engines:
-        if name == "clamav":
-            made.append(ClamAV(scan.clamd or f"127.0.0.1:{scan.clamd_port}", scan.timeout_seconds))
-        else:
-            made.append(Yara(scan.yara_rules, scan.timeout_seconds))
-    return made

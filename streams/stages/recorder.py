@@ -217,7 +217,7 @@ class Recorder:
         event = conclusion.event
         event_bytes = encode(event)
         telling = _Telling(errand, phase, event, event_bytes, conclusion.next_unit, conclusion.next_try, fault)
-        written = self._log.append(errand.partition, errand.mark(phase, event.type.value, event_bytes))
+        written = self._log.append(errand.partition, errand.mark(phase, event.type.value, event_bytes), soon=True)
         written.add_done_callback(partial(self._written_down, telling))
 
     def _written_down(self, telling: _Telling, written: asyncio.Future[None]) -> None:

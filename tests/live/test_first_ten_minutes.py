@@ -177,7 +177,7 @@ def test_rates_are_counted_alike_by_the_agent_and_by_clickhouse(
 
 def test_status_names_every_process_and_each_is_ready(stack: Stack) -> None:
     found = {row["process"]: row for row in rows(stack, "status")}
-    assert {"up", "broker", "engine", "doors", "workshop", "analytics", "agents", "sandbox"} <= set(found)
+    assert {"up", "broker", "engine", "doors", "workshop", "couriers", "analytics", "agents", "sandbox"} <= set(found)
     assert {row["state"] for row in found.values()} == {"ready"}
     assert stack.pids().items() <= {name: row["pid"] for name, row in found.items()}.items()
 

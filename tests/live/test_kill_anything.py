@@ -13,7 +13,7 @@ from depesche.infra.local.sink.ground_truth import read_ground_truth
 from tests.live.conftest import Stack
 from tests.live.mailer import Mailer, a_mail, logged_in
 
-VICTIMS = ("doors", "workshop", "analytics", "broker", "agents", "engine", "clamd", "sandbox")
+VICTIMS = ("doors", "workshop", "couriers", "analytics", "broker", "agents", "engine", "clamd", "sandbox")
 COUNT = 2000
 
 

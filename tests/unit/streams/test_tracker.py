@@ -190,3 +190,14 @@ def test_a_commit_that_returns_after_the_partition_went_leaves_nothing_behind() 
     assignment.told(news)
     assignment.tracker(PARTITIONS[0]).begin(5)
     assert assignment.news() == {PARTITIONS[0]: 5}
+
+
+def test_the_gain_of_a_commit_is_what_a_successor_need_not_read() -> None:
+    assignment = Assignment()
+    place, other = TopicPartition("t", 0), TopicPartition("t", 1)
+    for offset in range(5, 10):
+        assignment.tracker(place).begin(offset)
+        assignment.tracker(place).finish(offset)
+    assignment.tracker(other).begin(3)
+    assignment.told({place: 6, other: 3})
+    assert assignment.gain(assignment.news()) == 4

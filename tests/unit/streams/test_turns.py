@@ -9,7 +9,7 @@ async def test_another_task_gets_a_turn_after_as_many_slices_as_may_be() -> None
     turns, story = Turns(2), list[str]()
 
     async def long_work(name: str) -> None:
-        async with turns.slice():
+        async with turns:
             story.append(name)
 
     async def other() -> None:
