@@ -22,6 +22,8 @@ MAX_RECORD = 1 << 20
 SESSION_MS = 10_000
 HEARTBEAT_MS = 3_000
 READER_WAIT_MS = 4_000
+LOOK_ROUND_MS = 2_000
+"""How often a consumer's fetching task wakes up without being called; news, assignments, pauses and their ends call it."""
 
 
 def connection(settings: Settings) -> dict[str, Any]:
@@ -89,6 +91,7 @@ def group_consumer(
         heartbeat_interval_ms=HEARTBEAT_MS,
         max_poll_interval_ms=600_000,
         fetch_max_wait_ms=fetch_wait_ms,
+        consumer_timeout_ms=LOOK_ROUND_MS,
         fetch_min_bytes=fetch_min_bytes,
         fetch_max_bytes=16 << 20,
         max_partition_fetch_bytes=4 << 20,
@@ -109,6 +112,7 @@ def reader(settings: Settings, name: str) -> AIOKafkaConsumer:
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=READER_WAIT_MS,
+        consumer_timeout_ms=LOOK_ROUND_MS,
     )
     client = consumer._client
     send = client.send

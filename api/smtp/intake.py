@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from depesche.schemas.landmark import find_by
+
 CRLF = b"\r\n"
 END_OF_CONTENT = b"\r\n.\r\n"
 MAX_RUNAWAY = 1 << 16
@@ -91,7 +93,7 @@ class ContentCollector:
         found = border.find(END_OF_CONTENT)
         if found >= 0:
             return found + 2 - len(self._border)
-        found = data.find(END_OF_CONTENT)
+        found = find_by(data, END_OF_CONTENT, 2)
         return None if found < 0 else found + 2
 
     def _keep(self, data: bytes) -> None:

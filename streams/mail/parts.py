@@ -20,6 +20,8 @@ from typing import Final
 
 import pybase64
 
+from depesche.schemas.landmark import find_by
+
 MAX_PARTS: Final = 200
 MAX_DEPTH: Final = 20
 MAX_UNPACKED: Final = 64 << 20
@@ -109,7 +111,8 @@ def _boundary(header: bytes) -> bytes:
 def _between(body: bytes, boundary: bytes) -> Iterator[bytes]:
     """What stands between the lines that hold the boundary (RFC 2046 5.1.1); before and after it for what hides there."""
     mark = b"--" + boundary
-    start, at = 0, 0 if body.startswith(mark) else body.find(b"\n" + mark)
+    line = b"\n" + mark
+    start, at = 0, 0 if body.startswith(mark) else find_by(body, line, 1)
     while at >= 0:
         if at > start:
             yield body[start:at]
@@ -117,7 +120,7 @@ def _between(body: bytes, boundary: bytes) -> Iterator[bytes]:
         if line_end < 0:
             return
         start = line_end + 1
-        at = body.find(b"\n" + mark, start - 1)
+        at = find_by(body, line, 1, start - 1)
     if start < len(body):
         yield body[start:]
 

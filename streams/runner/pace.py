@@ -1,13 +1,13 @@
 """How long to wait before the next poll: not at all when it is quiet, a few milliseconds under load.
 
 Each poll and each fetch costs the same whether it brings one record or twenty, so under load fewer and larger ones save a
-tenth of a message's CPU (reference: 0.1-0.2 ms) for at most 8 ms of latency; a lone mail must not wait for company.
+tenth of a message's CPU (reference: 0.1-0.2 ms) for at most 12 ms of latency; a lone mail must not wait for company.
 """
 
 from __future__ import annotations
 
-_LONGEST = 0.008
-_FULL_RATE = 400.0
+_LONGEST = 0.012
+_FULL_RATE = 100.0
 """Records per second from which on the longest pause is right; below, the pause shrinks in proportion."""
 _MEMORY = 0.5
 """Seconds over which the rate is taken."""

@@ -73,7 +73,7 @@ class AttemptLog:
 
         Args:
             settings: the topic's full name.
-            producer: a started producer of its own; its linger is the least time between two records.
+            producer: a started producer; its linger is the least time between two requests.
             worker: who writes.
             clock: the time in milliseconds.
             monotonic: seconds; default: the running loop's.

@@ -326,13 +326,12 @@ class Deliver:
     async def run(self, ready: Callable[[], None]) -> None:
         """See ``Service``. Raises what made it impossible to go on."""
         settings = self._settings
-        marks_producer = client.producer(settings, f"deliver-{self._member}-attempts", linger_ms=10)
-        producer = client.producer(settings, f"deliver-{self._member}", linger_ms=50)
+        producer = client.producer(settings, f"deliver-{self._member}", linger_ms=10)
         recall = AttemptRecall(settings, DeliverStage.name)
         where = destinations(settings, self._resolver)
         async with AsyncExitStack() as open_:
             # All are stopped, also when the service is stopped or fails while they start.
-            parts = (marks_producer, producer, recall)
+            parts = (producer, recall)
             for part in parts:
                 open_.push_async_callback(part.stop)
             if self._resolver is None:
@@ -342,17 +341,15 @@ class Deliver:
             stage = DeliverStage(settings, self._keyring, recall, where)
             limits = Limits(in_flight=settings.deliver.in_flight, span=_SPAN, drain_seconds=_DRAIN_SECONDS)
             runner = Runner(settings, stage, producer, self._member, limits)
-            gear = await self._gear(marks_producer, producer, runner.end)
+            gear = await self._gear(producer, runner.end)
             stage.equip(gear, lambda: dict(runner.assignment.committed))
             open_.push_async_callback(stage.stop)
             await runner.run(ready)
 
-    async def _gear(
-        self, marks_producer: AIOKafkaProducer, producer: AIOKafkaProducer, end: Callable[[Exception], None]
-    ) -> Gear:
+    async def _gear(self, producer: AIOKafkaProducer, end: Callable[[Exception], None]) -> Gear:
         settings, worker = self._settings, f"deliver-{self._member}"
         deliver, archive, guidance, budget = settings.deliver, self._archive, self._guidance, ContentBudget()
-        marks = AttemptLog(settings, marks_producer, worker)
+        marks = AttemptLog(settings, producer, worker)
         scribe = Scribe(deliver, worker, sealing(self._keyring), shapes=guidance.shapes)
         recorder = Recorder(settings, marks, producer, scribe, await outcome_partitions(settings))
         sessions = TLSTally(settings, producer, worker)

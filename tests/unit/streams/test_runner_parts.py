@@ -39,11 +39,11 @@ def test_a_lone_record_is_not_kept_waiting() -> None:
         assert pace.pause(1, now) < 0.0002
 
 
-def test_under_load_polls_are_eight_milliseconds_apart_at_most() -> None:
+def test_under_load_polls_are_twelve_milliseconds_apart_at_most() -> None:
     pace = Pace()
     pauses = [pace.pause(10, number * 0.01) for number in range(200)]
-    assert pauses[-1] == pytest.approx(0.008)
-    assert max(pauses) <= 0.008
+    assert pauses[-1] == pytest.approx(0.012)
+    assert max(pauses) <= 0.012
 
 
 def test_an_empty_poll_is_followed_by_the_next_one() -> None:
