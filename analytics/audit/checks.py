@@ -69,6 +69,7 @@ class Auditor:
     def settle(self, ledger: Ledger, *, keep_copies: bool) -> None:
         """Check the units of a ledger. ``keep_copies``: remember what a far side must have."""
         for id_, unit in ledger.units.items():
+            unit.waits = unit.waits or id_ in ledger.side.buried
             if unit.hour < self.whole_from:
                 self.books.expired += 1
                 continue

@@ -63,6 +63,7 @@ class Side:
         events: by customer, hour of acceptance and type: how many events, and the sum of the CRC-32 of their ids.
         unreadable: places of records that cannot be read, and when they were written.
         letters: what dead letters are about and who wrote them, each once.
+        buried: units that dead letters name.
         recipients: message id and recipient by unit, where that is wanted.
     """
 
@@ -71,6 +72,7 @@ class Side:
     events: dict[tuple[str, int, str], list[int]] = field(default_factory=dict)
     unreadable: dict[tuple[str, int, int], int] = field(default_factory=dict)
     letters: set[tuple[str, int, int, str]] = field(default_factory=set)
+    buried: set[str] = field(default_factory=set)
     recipients: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
@@ -234,7 +236,6 @@ class Ledger:
         letter = codec(DeadLetter).raw(record.value or b"")
         about = letter["topic"].removeprefix(self._options.prefix)
         self.side.letters.add((about, letter["partition"], letter["offset"], letter["stage"]))
-        buried = self.units.get(letter["unit_id"] or "")
-        if buried is not None:
-            # Where it is now is known, and said apart.
-            buried.waits = True
+        if letter["unit_id"]:
+            # Where it is now is known, and said apart. By name: its own records may be read after the letter.
+            self.side.buried.add(letter["unit_id"])

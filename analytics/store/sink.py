@@ -135,7 +135,9 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         now = time.monotonic()
         wait = self._pace.wait(now) if self._held else IDLE_SECONDS
         room = self._settings.clickhouse.flush_rows - len(self._held)
-        fetched = self._take(await consumer.getmany(timeout_ms=int(wait * 1000) + 1, max_records=max(room, 1)))
+        fetched = self._take(
+            await _answered(consumer.getmany(timeout_ms=int(wait * 1000) + 1, max_records=max(room, 1)))
+        )
         now = time.monotonic()
         if fetched:
             self._pace.came(now)
@@ -191,7 +193,9 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         told = {TopicPartition(full[topic], number): offset for (topic, number), offset in offsets.items()}
         # A rebalance may have come in between; then somebody else tells it.
         with contextlib.suppress(KafkaError, IllegalStateError):
-            await consumer.commit({place: offset for place, offset in told.items() if place in consumer.assignment()})
+            await _answered(
+                consumer.commit({place: offset for place, offset in told.items() if place in consumer.assignment()})
+            )
 
     async def _place(self, consumer: AIOKafkaConsumer) -> None:
         """Seek newly assigned partitions to where the store ends."""
@@ -199,8 +203,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         # What is held of them was read from positions that are forgotten now; reading it again is simpler.
         self._held = [item for item in self._held if not _stands_in(item, partitions, self._names)]
         known = await self._patiently(consumer, lambda: stored_offsets(self._client))
-        begins = await consumer.beginning_offsets(partitions)
-        ends = await consumer.end_offsets(partitions)
+        begins = await _answered(consumer.beginning_offsets(partitions))
+        ends = await _answered(consumer.end_offsets(partitions))
         for partition in partitions & consumer.assignment():
             following = known.get((self._names[partition.topic], partition.partition), 0)
             if following > ends[partition]:
@@ -247,7 +251,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         if now - self._moved_at < STUCK_SECONDS:
             return
         partitions = consumer.assignment()
-        ends = await consumer.end_offsets(partitions)
+        ends = await _answered(consumer.end_offsets(partitions))
         lag = sum([max(ends[partition] - await consumer.position(partition), 0) for partition in partitions])
         if lag:
             raise LogUnavailableError(f"nothing arrived for {STUCK_SECONDS:.0f} s although {lag} records wait")
@@ -260,6 +264,19 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._producer.send_and_wait(full_name(self._settings.kafka, DEAD.name), encode(letter), partition=0)
         self.tally.buried += 1
         meters.count("mail_dead_letters_total", stage=GROUP)
+
+
+async def _answered(asked: Awaitable[T]) -> T:
+    """What the log's client was asked for.
+
+    Raises:
+        LogUnavailableError: it did not answer for a minute, as one does that has lost its group for good; only a new one helps.
+    """
+    try:
+        async with asyncio.timeout(STUCK_SECONDS):
+            return await asked
+    except TimeoutError as fault:
+        raise LogUnavailableError(f"the log's client has not answered for {STUCK_SECONDS:.0f} s") from fault
 
 
 def dead_letter(poison: Poison, now: int) -> DeadLetter:
