@@ -8,7 +8,8 @@ killed worker's partitions come back at once instead of after a minute.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import ConnectionGroup
@@ -17,6 +18,8 @@ from aiokafka.protocol.fetch import FetchRequest
 
 from depesche.schemas.errors import LogUnavailableError
 from depesche.schemas.settings import KafkaSettings, Settings
+
+T = TypeVar("T")
 
 MAX_RECORD = 1 << 20
 SESSION_MS = 10_000
@@ -67,7 +70,7 @@ def producer(settings: Settings, name: str, *, linger_ms: int = 2) -> AIOKafkaPr
 
 
 def group_consumer(
-    settings: Settings, group: str, member: str, *topics: str, fetch_wait_ms: int = 2_000, fetch_min_bytes: int = 1
+    settings: Settings, group: str, member: str, *topics: str, fetch_wait_ms: int = 2_000
 ) -> AIOKafkaConsumer:
     """A consumer that is a static member of ``group`` and commits only when told.
 
@@ -76,8 +79,7 @@ def group_consumer(
         group: group name, without prefix.
         member: name that this worker keeps over restarts; two live workers never share one.
         topics: topic names, without prefix.
-        fetch_wait_ms: how long the broker may hold a fetch that has not found enough.
-        fetch_min_bytes: what is enough; more than 1 saves wake-ups where a little delay is welcome.
+        fetch_wait_ms: how long the broker may hold a fetch that has found nothing.
     """
     return AIOKafkaConsumer(
         *(full_name(settings.kafka, topic) for topic in topics),
@@ -92,7 +94,6 @@ def group_consumer(
         max_poll_interval_ms=600_000,
         fetch_max_wait_ms=fetch_wait_ms,
         consumer_timeout_ms=LOOK_ROUND_MS,
-        fetch_min_bytes=fetch_min_bytes,
         fetch_max_bytes=16 << 20,
         max_partition_fetch_bytes=4 << 20,
         isolation_level="read_committed",
@@ -125,6 +126,19 @@ def reader(settings: Settings, name: str) -> AIOKafkaConsumer:
 
     client.send = apart
     return consumer
+
+
+async def answered(asked: Awaitable[T], seconds: float) -> T:
+    """What the log's client was asked for.
+
+    Raises:
+        LogUnavailableError: it did not answer in time, as one does that has lost its group for good; only a new one helps.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await asked
+    except TimeoutError as fault:
+        raise LogUnavailableError(f"the log's client has not answered for {seconds:g} s") from fault
 
 
 async def acknowledged(sent: asyncio.Future[Any], deadline_seconds: float) -> Any:

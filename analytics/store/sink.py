@@ -23,7 +23,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from depesche.analytics.log import meters
-from depesche.analytics.log.client import MAX_RECORD, full_name, group_consumer, producer
+from depesche.analytics.log.client import MAX_RECORD, answered, full_name, group_consumer, producer
 from depesche.analytics.store.batch import Item, Poison, event_blocks, letter_blocks, spans, write
 from depesche.analytics.store.client import StoreClient
 from depesche.analytics.store.offsets import Place, note_offsets, stored_offsets
@@ -136,7 +136,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         wait = self._pace.wait(now) if self._held else IDLE_SECONDS
         room = self._settings.clickhouse.flush_rows - len(self._held)
         fetched = self._take(
-            await _answered(consumer.getmany(timeout_ms=int(wait * 1000) + 1, max_records=max(room, 1)))
+            await answered(consumer.getmany(timeout_ms=int(wait * 1000) + 1, max_records=max(room, 1)), STUCK_SECONDS)
         )
         now = time.monotonic()
         if fetched:
@@ -145,7 +145,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         full = len(self._held) >= self._settings.clickhouse.flush_rows
         if self._held and (full or self._pace.due(now, quiet=not fetched)):
             await self._flush(consumer)
-        elif fetched and not full:
+        elif fetched:
             await asyncio.sleep(GATHER_SECONDS)
         if not fetched and now - self._noted_at >= _NOTE_SECONDS:
             await self._note(consumer)
@@ -193,8 +193,9 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         told = {TopicPartition(full[topic], number): offset for (topic, number), offset in offsets.items()}
         # A rebalance may have come in between; then somebody else tells it.
         with contextlib.suppress(KafkaError, IllegalStateError):
-            await _answered(
-                consumer.commit({place: offset for place, offset in told.items() if place in consumer.assignment()})
+            await answered(
+                consumer.commit({place: offset for place, offset in told.items() if place in consumer.assignment()}),
+                STUCK_SECONDS,
             )
 
     async def _place(self, consumer: AIOKafkaConsumer) -> None:
@@ -203,8 +204,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         # What is held of them was read from positions that are forgotten now; reading it again is simpler.
         self._held = [item for item in self._held if not _stands_in(item, partitions, self._names)]
         known = await self._patiently(consumer, lambda: stored_offsets(self._client))
-        begins = await _answered(consumer.beginning_offsets(partitions))
-        ends = await _answered(consumer.end_offsets(partitions))
+        begins = await answered(consumer.beginning_offsets(partitions), STUCK_SECONDS)
+        ends = await answered(consumer.end_offsets(partitions), STUCK_SECONDS)
         for partition in partitions & consumer.assignment():
             following = known.get((self._names[partition.topic], partition.partition), 0)
             if following > ends[partition]:
@@ -243,7 +244,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         """Poll without reading on: the client leaves its group when nobody polls for ten minutes."""
         owned = consumer.assignment() - self._unplaced
         consumer.pause(*owned)
-        self._take(await consumer.getmany(timeout_ms=0))
+        self._take(await answered(consumer.getmany(timeout_ms=0), STUCK_SECONDS))
         consumer.resume(*(owned & consumer.assignment() - self._unplaced))
 
     async def _check_progress(self, consumer: AIOKafkaConsumer, now: float) -> None:
@@ -251,7 +252,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         if now - self._moved_at < STUCK_SECONDS:
             return
         partitions = consumer.assignment()
-        ends = await _answered(consumer.end_offsets(partitions))
+        ends = await answered(consumer.end_offsets(partitions), STUCK_SECONDS)
         lag = sum([max(ends[partition] - await consumer.position(partition), 0) for partition in partitions])
         if lag:
             raise LogUnavailableError(f"nothing arrived for {STUCK_SECONDS:.0f} s although {lag} records wait")
@@ -264,19 +265,6 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._producer.send_and_wait(full_name(self._settings.kafka, DEAD.name), encode(letter), partition=0)
         self.tally.buried += 1
         meters.count("mail_dead_letters_total", stage=GROUP)
-
-
-async def _answered(asked: Awaitable[T]) -> T:
-    """What the log's client was asked for.
-
-    Raises:
-        LogUnavailableError: it did not answer for a minute, as one does that has lost its group for good; only a new one helps.
-    """
-    try:
-        async with asyncio.timeout(STUCK_SECONDS):
-            return await asked
-    except TimeoutError as fault:
-        raise LogUnavailableError(f"the log's client has not answered for {STUCK_SECONDS:.0f} s") from fault
 
 
 def dead_letter(poison: Poison, now: int) -> DeadLetter:

@@ -4,12 +4,14 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiokafka import TopicPartition
 from aiokafka.protocol.fetch import FetchRequest
 
-from depesche.analytics.log.client import full_name, producer, reader
+from depesche.analytics.log.client import answered, full_name, producer, reader
 from depesche.analytics.log.topics import create_missing
 from depesche.infra.local.kafka_broker import KafkaBroker
+from depesche.schemas.errors import LogUnavailableError
 from depesche.schemas.settings import KafkaSettings, Settings
 from depesche.schemas.topics import ALERTS
 
@@ -57,3 +59,8 @@ def _wait_for_ever(consumer: Any, fetching: asyncio.Event) -> None:
         return await answer
 
     client.send = told
+
+
+async def test_a_client_that_does_not_answer_is_given_up() -> None:
+    with pytest.raises(LogUnavailableError, match="has not answered"):
+        await answered(asyncio.Event().wait(), 0.01)
