@@ -142,6 +142,11 @@ class ScanSettings(Part):
     )
     clamd: str = Field("", description="clamd as host:port or path of its socket; empty: the embedded one.")
     clamd_port: Port = Field(13310, description="Port of the embedded clamd.")
+    clamd_whole: bool = Field(
+        False,
+        description="Whether clamd is given every mail in one piece. Otherwise large attachments are given to it decoded, beside "
+        "the rest of their mail, which halves its work.",
+    )
     yara_rules: Path | None = Field(None, description="Directory with own .yar files beside the ones shipped.")
     timeout_seconds: float = Field(60, description="Longest wait for one verdict.")
 

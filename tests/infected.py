@@ -3,6 +3,7 @@
 import base64
 import io
 import quopri
+import random
 import zipfile
 
 from depesche.infra.local.eicar import eicar
@@ -23,6 +24,13 @@ def with_attachment(content: bytes, encoding: bytes = b"base64") -> bytes:
     )
 
 
+def with_attachments(contents: list[bytes]) -> bytes:
+    """A mail that carries each of ``contents``."""
+    part = b"--b\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    encoded = [part + base64.encodebytes(content).replace(b"\n", b"\r\n") for content in contents]
+    return _FROM + b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"".join(encoded) + b"--b--\r\n"
+
+
 def forwarded(message: bytes) -> bytes:
     """A mail that carries another mail."""
     return (
@@ -31,15 +39,19 @@ def forwarded(message: bytes) -> bytes:
     )
 
 
-def zipped(content: bytes) -> bytes:
-    """An archive with one member."""
+def zipped(content: bytes, beside: bytes = b"") -> bytes:
+    """An archive with ``content`` in it, and ``beside`` in front of it."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
+        if beside:
+            opened.writestr("photo.raw", beside)
         opened.writestr("invoice.com", content)
     return archive.getvalue()
 
 
 VIRUS = eicar()
+NOISE = random.Random(1).randbytes(100_000)
+"""What no archive can make smaller."""
 INFECTED = {
     "in the body": b"From: ada@example.org\r\n\r\n" + VIRUS + b"\r\n",
     "in base64": with_attachment(VIRUS),
@@ -48,4 +60,7 @@ INFECTED = {
     "in a nested message": forwarded(with_attachment(VIRUS)),
     "in a message in a message": forwarded(forwarded(with_attachment(VIRUS))),
     "in an archive": with_attachment(zipped(VIRUS)),
+    "at the end of a large attachment": with_attachment(NOISE + VIRUS),
+    "in a large archive": with_attachment(zipped(VIRUS, NOISE)),
+    "in a large archive in a nested message": forwarded(with_attachment(zipped(VIRUS, NOISE))),
 }

@@ -1,4 +1,4 @@
-"""The mails of the benchmark: real MIME, every one different, so that no cache can answer for a scan or a hash."""
+"""The mails of the benchmark: real MIME, every one and its attachment different, so that no cache can answer for a scan."""
 
 from __future__ import annotations
 
@@ -25,13 +25,19 @@ def _body(size: int, chance: random.Random) -> bytes:
     html = html[: size - attached - len(text)]
     parts = [("text/plain; charset=utf-8", "7bit", text), ("text/html; charset=utf-8", "7bit", html)]
     if attached:
-        blob = base64.encodebytes(chance.randbytes(attached * 3 // 4 * 76 // 78)).replace(b"\n", b"\r\n").decode()
+        content = _document(0) + chance.randbytes(attached * 3 // 4 * 76 // 78 - len(_document(0)))
+        blob = base64.encodebytes(content).replace(b"\n", b"\r\n").decode()
         parts.append(("application/pdf; name=document.pdf", "base64", blob))
     inner = "".join(
         f"--b\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {how}\r\n\r\n{body}\r\n"
         for kind, how, body in parts
     )
     return (inner + "--b--\r\n").encode()
+
+
+def _document(number: int) -> bytes:
+    """How an attachment begins: the number that makes it different, as long as one line of Base64 holds."""
+    return f"Document {number}".ljust(57).encode()
 
 
 def _text(size: int, chance: random.Random) -> str:
@@ -46,10 +52,11 @@ def _text(size: int, chance: random.Random) -> str:
 
 
 def message(number: int, body: bytes, sender: str, recipient: str) -> bytes:
-    """The mail number ``number``: its header makes it different, and lets the sink tell which it is."""
+    """The mail number ``number``: header and attachment differ from every other's; the sink reads the header."""
     header = (
         f"From: Shop <{sender}>\r\nTo: <{recipient}>\r\nSubject: Order {number}\r\nDate: Mon, 23 Nov 2026 08:00:00 +0000\r\n"
         f"Message-ID: <bench-{number}@{sender.partition('@')[2]}>\r\nX-Bench: {number}\r\nMIME-Version: 1.0\r\n"
         'Content-Type: multipart/mixed; boundary="b"\r\n\r\n'
     )
-    return header.encode() + body
+    first = base64.b64encode(_document(number))
+    return header.encode() + body.replace(base64.b64encode(_document(0)), first, 1)

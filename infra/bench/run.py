@@ -129,6 +129,8 @@ async def _settled(product: Product) -> None:
 
 async def bench(args: argparse.Namespace) -> dict[str, object]:
     """Everything, on directories and processes of its own."""
+    if args.directory is not None:
+        args.directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="depesche-bench-", dir=args.directory) as name:
         home = Path(name)
         home.chmod(0o755)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Sequence
 from typing import cast
 
 from depesche.schemas.errors import ScannerUnavailableError, TooLargeError
+from depesche.streams.mail.attachments import attachments_apart
 
 SESSIONS = 2
 CHUNK = 1 << 20
@@ -78,13 +80,15 @@ class ClamAV:
 
     name = "clamav"
 
-    def __init__(self, address: str, timeout_seconds: float = 60) -> None:
+    def __init__(self, address: str, timeout_seconds: float = 60, *, whole: bool = False) -> None:
         """Prepare to connect.
 
         Args:
             address: host:port, or the path of clamd's socket.
             timeout_seconds: longest wait for one verdict.
+            whole: whether a message is given in one piece, large attachments as the text they are in it.
         """
+        self._whole = whole
         self.version = ""
         self._address = address
         self._timeout = timeout_seconds
@@ -99,15 +103,12 @@ class ClamAV:
             ScannerUnavailableError: no verdict.
             TooLargeError: clamd's StreamMaxLength is below our own limit.
         """
-        reply = await self._ask(b"INSTREAM", message)
-        verdict = reply.removeprefix("stream: ")
-        if verdict == "OK":
-            return None
-        if verdict.endswith(" FOUND"):
-            return verdict.removesuffix(" FOUND")
-        if "size limit exceeded" in verdict:
-            raise TooLargeError("clamd's StreamMaxLength is too small for this mail")
-        raise ScannerUnavailableError(f"clamd: {verdict[:200]}")
+        contents = (message,) if self._whole else attachments_apart(message)
+        for reply in await self._ask(b"INSTREAM", contents):
+            found = _finding(reply)
+            if found is not None:
+                return found
+        return None
 
     def close(self) -> None:
         """End the connections."""
@@ -115,11 +116,11 @@ class ClamAV:
             if session is not None and not session.closed:
                 session.close("shutting down")
 
-    async def _ask(self, command: bytes, content: bytes | None = None) -> str:
+    async def _ask(self, command: bytes, contents: Sequence[bytes]) -> list[str]:
         session = await self._session()
         try:
             async with asyncio.timeout(self._timeout):
-                return await session.ask(command, content)
+                return await asyncio.gather(*(session.ask(command, content) for content in contents))
         except TimeoutError as fault:
             session.close("no verdict in time")
             raise ScannerUnavailableError("clamd: no verdict in time") from fault
@@ -149,3 +150,14 @@ class ClamAV:
         except (OSError, TimeoutError) as fault:
             raise ScannerUnavailableError(f"clamd at {self._address}: {type(fault).__name__}") from fault
         return session
+
+
+def _finding(reply: str) -> str | None:
+    verdict = reply.removeprefix("stream: ")
+    if verdict == "OK":
+        return None
+    if verdict.endswith(" FOUND"):
+        return verdict.removesuffix(" FOUND")
+    if "size limit exceeded" in verdict:
+        raise TooLargeError("clamd's StreamMaxLength is too small for this mail")
+    raise ScannerUnavailableError(f"clamd: {verdict[:200]}")

@@ -17,7 +17,8 @@ def engines_of(scan: ScanSettings) -> list[Scanner]:
     made: list[Scanner] = []
     for name in scan.engines:
         if name == "clamav":
-            made.append(ClamAV(scan.clamd or f"127.0.0.1:{scan.clamd_port}", scan.timeout_seconds))
+            address = scan.clamd or f"127.0.0.1:{scan.clamd_port}"
+            made.append(ClamAV(address, scan.timeout_seconds, whole=scan.clamd_whole))
         else:
             made.append(Yara(scan.yara_rules, scan.timeout_seconds))
     return made

@@ -11,8 +11,9 @@ import pytest_asyncio
 from depesche.infra.local.clamd import Clamd, ClamdSettings
 from depesche.infra.local.part import find_program
 from depesche.schemas.errors import ScannerUnavailableError, TooLargeError
+from depesche.streams.mail.attachments import MAX_TAKEN
 from depesche.streams.wire.clamd import ClamAV
-from tests.infected import INFECTED
+from tests.infected import INFECTED, NOISE, VIRUS, with_attachments
 
 pytestmark = pytest.mark.skipif(
     find_program("clamd") is None, reason="clamd is not here: apt-get install clamav-daemon"
@@ -43,9 +44,9 @@ async def daemon(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[
         await asyncio.to_thread(process.wait, 30)
 
 
-@pytest_asyncio.fixture
-async def engine(daemon: Clamd) -> AsyncIterator[ClamAV]:
-    made = ClamAV(f"127.0.0.1:{daemon.settings.port}", 20)
+@pytest_asyncio.fixture(params=[False, True], ids=["attachments apart", "whole"])
+async def engine(daemon: Clamd, request: pytest.FixtureRequest) -> AsyncIterator[ClamAV]:
+    made = ClamAV(f"127.0.0.1:{daemon.settings.port}", 20, whole=request.param)
     yield made
     made.close()
 
@@ -72,6 +73,12 @@ async def test_a_mail_above_the_daemons_limit_is_refused_and_not_passed(engine: 
     with pytest.raises((TooLargeError, ScannerUnavailableError)):
         await engine.scan(CLEAN + b"x" * (2 * LARGEST))
     assert await engine.scan(CLEAN) is None
+
+
+@pytest.mark.parametrize("infected", range(MAX_TAKEN + 2))
+async def test_of_many_large_attachments_any_one_may_be_the_infected_one(infected: int, engine: ClamAV) -> None:
+    contents = [NOISE[:40_000] + (VIRUS if place == infected else b"") for place in range(MAX_TAKEN + 2)]
+    assert "eicar" in (await engine.scan(with_attachments(contents)) or "").lower()
 
 
 async def test_nobody_listening_is_no_verdict(free_port: Callable[[], int]) -> None:
