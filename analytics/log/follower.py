@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
@@ -14,6 +15,11 @@ from depesche.analytics.log.client import full_name, reader
 from depesche.schemas.errors import LogUnavailableError
 from depesche.schemas.settings import Settings
 from depesche.schemas.topics import Topic
+
+log = structlog.get_logger(__name__)
+
+REFUSED_SECONDS = 2.0
+"""Between two tries to read from a log that refuses."""
 
 Take = Callable[["ConsumerRecord[bytes, bytes | None]"], None]
 
@@ -37,6 +43,7 @@ class Follower:
         self._moved = asyncio.Condition()
         self._consumer: AIOKafkaConsumer | None = None
         self._following: asyncio.Task[None] | None = None
+        self._watched = False
 
     async def start(self) -> None:
         """Read the topic to its end, then go on following it in the background.
@@ -98,14 +105,25 @@ class Follower:
             KafkaError: the log refuses for good.
         """
         assert self._following is not None
+        self._watched = True
         await asyncio.shield(self._following)
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         while True:
-            batches = await consumer.getmany(timeout_ms=1000)
-            for records in batches.values():
-                for record in records:
-                    self._take(record)
-            async with self._moved:
-                self.next = max(self.next, await consumer.position(self._partition))
-                self._moved.notify_all()
+            try:
+                await self._read_on(consumer)
+            except KafkaError as fault:
+                if self._watched:
+                    raise
+                # Whoever does not watch goes on with what it knows, and must hear news as soon as the log gives them again.
+                log.error("following_refused", topic=self._name, offset=self.next, cause=repr(fault))
+                await asyncio.sleep(REFUSED_SECONDS)
+
+    async def _read_on(self, consumer: AIOKafkaConsumer) -> None:
+        batches = await consumer.getmany(timeout_ms=1000)
+        for records in batches.values():
+            for record in records:
+                self._take(record)
+        async with self._moved:
+            self.next = max(self.next, await consumer.position(self._partition))
+            self._moved.notify_all()

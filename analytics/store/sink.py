@@ -253,7 +253,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         partitions = consumer.assignment()
         ends = await answered(consumer.end_offsets(partitions), STUCK_SECONDS)
-        lag = sum([max(ends[partition] - await consumer.position(partition), 0) for partition in partitions])
+        places = await answered(asyncio.gather(*map(consumer.position, partitions)), STUCK_SECONDS)
+        lag = sum(max(ends[partition] - place, 0) for partition, place in zip(partitions, places, strict=True))
         if lag:
             raise LogUnavailableError(f"nothing arrived for {STUCK_SECONDS:.0f} s although {lag} records wait")
         self._moved_at = now

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import uvloop
 
@@ -20,6 +21,16 @@ from depesche.infra.bench.mails import bodies, message
 
 DOMAINS = 16
 DISTINCT = 200
+
+
+class Target(NamedTuple):
+    """To whom mail goes: ``user`` and a number of its own, at each of ``domains`` in turn."""
+
+    user: str
+    domains: tuple[str, ...]
+
+
+EVERYBODY = Target("r", tuple(f"b{number}.bench.test" for number in range(DOMAINS)))
 
 
 @dataclass
@@ -87,7 +98,7 @@ async def _worker(args: argparse.Namespace, numbers: Iterator[int], pool: list[b
 async def _one(
     args: argparse.Namespace, connection: Connection, number: int, pool: list[bytes], result: Result
 ) -> None:
-    recipient = f"r{number}@{args.domain or f'b{number % DOMAINS}.bench.test'}"
+    recipient = f"{args.user}{number}@{args.domains[number % len(args.domains)]}"
     reply, seconds = await connection.send(
         args.sender, recipient, message(number, pool[number % len(pool)], args.sender, recipient)
     )
@@ -132,7 +143,8 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--connections", type=int, default=20)
     parser.add_argument("--rate", type=float, default=0, help="mails per second; 0: as fast as they are taken")
-    parser.add_argument("--domain", default="", help="where all mail goes; default: sixteen domains in turn")
+    parser.add_argument("--user", default=EVERYBODY.user, help="what every recipient's local part begins with")
+    parser.add_argument("--domains", nargs="+", default=EVERYBODY.domains, help="where mail goes, in turn")
     parser.add_argument("--sender", default="news@shop.test")
     return parser.parse_args(argv)
 

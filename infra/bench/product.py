@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from depesche.infra.bench.load import DOMAINS
+from depesche.infra.bench.load import EVERYBODY
 from depesche.infra.local.published import ZoneFolder
 from depesche.infra.local.zone import Record
 from depesche.schemas.errors import SetupError
@@ -25,6 +25,8 @@ COMMAND = str(Path(sys.executable).with_name("depesche"))
 #: Started for the demo only; their CPU is the far side's, not the product's.
 DEAD = "dead-provider.test"
 """A domain whose mail host is an address at which nobody listens."""
+FINE = tuple(f"fine{number}.test" for number in range(5))
+"""Domains of five providers that take everything."""
 FAR_SIDE = ("sandbox", "postfix")
 
 
@@ -69,7 +71,7 @@ class Product:
             self.process = subprocess.Popen([COMMAND, "up"], env=self.environment, stdout=out, stderr=out)
         await self._until_ready()
         self._publish_domains()
-        await self._depesche("account", "create", "bench", "--source-ip", "127.0.0.1", "--login-by-ip")
+        await self.command("account", "create", "bench", "--source-ip", "127.0.0.1", "--login-by-ip")
 
     @property
     def parts(self) -> dict[str, int]:
@@ -89,11 +91,11 @@ class Product:
         Raises:
             SetupError: the audit found a difference.
         """
-        return await self._depesche("audit", "--json")
+        return await self.command("audit", "--json")
 
     async def status(self) -> str:
         """``depesche status --json``."""
-        return await self._depesche("status", "--json")
+        return await self.command("status", "--json")
 
     def _status(self) -> dict[str, dict[str, dict[str, int]]]:
         return dict(json.loads((self.home / "run" / "up.json").read_text()))
@@ -101,7 +103,9 @@ class Product:
     def _publish_domains(self) -> None:
         zone = ZoneFolder(self.home / "sandbox" / "zone")
         records = [Record("mx.bench.test", "A", self.sink[0])]
-        records += [Record(f"b{number}.bench.test", "MX", "10 mx.bench.test") for number in range(DOMAINS)]
+        records += [Record(domain, "MX", "10 mx.bench.test") for domain in EVERYBODY.domains]
+        records += [Record(domain, "MX", f"10 mx.{domain}") for domain in FINE]
+        records += [Record(f"mx.{domain}", "A", self.sink[0]) for domain in FINE]
         records += [Record(DEAD, "MX", f"10 mx.{DEAD}"), Record(f"mx.{DEAD}", "A", "127.0.0.9")]
         zone.publish(*records)
 
@@ -114,7 +118,12 @@ class Product:
                     return
                 await asyncio.sleep(0.2)
 
-    async def _depesche(self, *arguments: str) -> str:
+    async def command(self, *arguments: str) -> str:
+        """What a command of ``depesche`` writes.
+
+        Raises:
+            SetupError: it failed.
+        """
         process = await asyncio.create_subprocess_exec(
             *(COMMAND, *arguments), env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

@@ -8,14 +8,16 @@ from typing import cast
 from rich.console import Console
 from rich.table import Table
 
+from depesche.infra.bench.isps import Isps
 from depesche.infra.bench.rounds import Run, median, quantile
 
 
 def show(result: dict[str, object], console: Console, target: Path) -> int:
     """Print the tables; 1 if a mail did not arrive, or was not signed."""
     runs = cast(list[Run], result["throughput"])
-    console.print(_throughput(runs))
-    console.print(_cpu(runs))
+    if runs:
+        console.print(_throughput(runs))
+        console.print(_cpu(runs))
     latencies = cast(dict[str, list[Run]], result["latency"])
     if latencies:
         console.print(_latency(latencies))
@@ -26,6 +28,12 @@ def show(result: dict[str, object], console: Console, target: Path) -> int:
         everything.append(run)
         ends = f"{backlog[:1]} at first, {backlog[-1:]} at last, {max(backlog, default=0)} at most"
         console.print(f"sustained 200 KB: {run.rate}/s for {held['minutes']} min; backlog {ends}")
+    if "isps" in result:
+        found = cast(Isps, result["isps"])
+        everything += [found.before, found.beside, found.after]
+        console.print(_isps(found))
+        console.print(_difficult(found))
+        console.print(f"pace of the one with a quota of 20 a minute, as decided: {found.quota_per_minute}")
     lost = [run for run in everything if run.arrived < run.messages or run.signed < run.arrived]
     for run in lost:
         console.print(f"[red]{run.subject} {run.size}: {run.arrived} of {run.messages} arrived, {run.signed} signed[/]")
@@ -77,6 +85,26 @@ def _cpu(runs: list[Run]) -> Table:
 
 def _columns(runs: list[Run]) -> list[tuple[str, str]]:
     return list(dict.fromkeys((run.subject, run.size) for run in runs))
+
+
+def _isps(found: Isps) -> Table:
+    table = Table(
+        "five good providers", "mails", "yes to arrival p50", "p90", "p99", title="Beside four difficult providers, ms"
+    )
+    for label, run in (("alone", found.before), ("beside", found.beside), ("alone again", found.after)):
+        cells = [quantile(run.arrival_ms, share) for share in (0.5, 0.9, 0.99)]
+        table.add_row(label, str(run.arrived), *(f"{cell:.1f}" for cell in cells))
+    p50, p90 = found.ratios
+    table.add_row("beside / both alone", "", f"{p50:.2f}", f"{p90:.2f}", "")
+    return table
+
+
+def _difficult(found: Isps) -> Table:
+    names = ("delivered", "deferred", "blocked", "hard_bounced", "soft_bounced")
+    table = Table("provider", *names, title="What the difficult ones said meanwhile")
+    for row in found.difficult:
+        table.add_row(str(row["provider"]), *(str(row[name]) for name in names))
+    return table
 
 
 def _latency(latencies: dict[str, list[Run]]) -> Table:

@@ -12,11 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from depesche.infra.bench import cpu
+from depesche.infra.bench.load import EVERYBODY, Target
 from depesche.infra.local.ports import require_free
 
 HOST = "127.0.0.1"
 DRAIN_SECONDS = 180
 STALL_SECONDS = 30
+SETTLE_SECONDS = 900
+STILL = 0.3
+"""Processors in use by a product that only waits, and tries its backlog now and then."""
 
 
 class Subject(Protocol):
@@ -102,6 +106,7 @@ async def measure(
     *,
     rate: float = 0,
     connections: int = 20,
+    target: Target = EVERYBODY,
 ) -> Run:
     """Send ``count`` mails, wait until all have arrived, and book the CPU in between.
 
@@ -109,7 +114,7 @@ async def measure(
     """
     await sink.figures("reset")
     before = cpu.snapshot(subject.parts)
-    loaded = await _load(subject.port, size[1], count, first, rate, connections)
+    loaded = await hand_in(subject, size[1], count, first, rate=rate, connections=connections, target=target)
     figures = await _drained(sink, loaded["accepted"])
     await asyncio.sleep(1.0)  # What is said to the log and the store after the last arrival belongs to these mails.
     spent = cpu.used(before, cpu.snapshot(subject.parts))
@@ -128,34 +133,49 @@ async def measure(
     )
 
 
-async def backlog(subject: Subject, domain: str, size: int, count: int, first: int) -> None:
-    """Hand in ``count`` mails for a domain that takes none, and do not wait for them."""
-    await _load(subject.port, size, count, first, 0, 20, domain)
-
-
-async def _load(
-    port: int, size: int, count: int, first: int, rate: float, connections: int, domain: str = ""
+async def hand_in(
+    subject: Subject,
+    size: int,
+    count: int,
+    first: int,
+    *,
+    rate: float = 0,
+    connections: int = 20,
+    target: Target = EVERYBODY,
 ) -> dict[str, Any]:
+    """Hand in ``count`` mails without waiting for their arrival; what the loader printed.
+
+    Raises:
+        RuntimeError: a mail was refused.
+    """
+    numbers = {
+        "port": subject.port,
+        "size": size,
+        "count": count,
+        "first": first,
+        "rate": rate,
+        "connections": connections,
+    }
+    options = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
+    whom = ["--user", target.user, "--domains", *target.domains]
     process = await asyncio.create_subprocess_exec(
-        *(
-            sys.executable,
-            "-m",
-            "depesche.infra.bench.load",
-            "--port",
-            str(port),
-            "--size",
-            str(size),
-            "--count",
-            str(count),
-        ),
-        *("--first", str(first), "--rate", str(rate), "--connections", str(connections), "--domain", domain),
-        stdout=subprocess.PIPE,
+        *(sys.executable, "-m", "depesche.infra.bench.load", *options, *whom), stdout=subprocess.PIPE
     )
     out, _ = await process.communicate()
     loaded: dict[str, Any] = json.loads(out)
     if loaded["refused"]:
         raise RuntimeError(f"the server refused: {loaded['refused']}")
     return loaded
+
+
+async def settled(subject: Subject) -> None:
+    """Wait until the subject has done what can be done now: half a minute with hardly any work, or a quarter of an hour."""
+    still, deadline = 0, time.monotonic() + SETTLE_SECONDS
+    while still < 6 and time.monotonic() < deadline:
+        before = cpu.snapshot(subject.parts)
+        await asyncio.sleep(5)
+        busy = sum(cpu.used(before, cpu.snapshot(subject.parts)).values()) / 5
+        still = still + 1 if busy < STILL else 0
 
 
 async def _drained(sink: Sink, wanted: int) -> dict[str, Any]:

@@ -19,20 +19,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from depesche.infra.bench import cpu
 from depesche.infra.bench import peer as peers
+from depesche.infra.bench.isps import isps
+from depesche.infra.bench.load import Target
 from depesche.infra.bench.mails import SIZES
 from depesche.infra.bench.peer import Peer
 from depesche.infra.bench.product import DEAD, Product
 from depesche.infra.bench.report import show
-from depesche.infra.bench.rounds import Run, Sink, Subject, backlog, measure
+from depesche.infra.bench.rounds import Run, Sink, Subject, hand_in, measure, settled
 from depesche.schemas.errors import SetupError
 
 console = Console(stderr=True)
 TARGET_RATE = 41.7
-SETTLE_SECONDS = 900
-STILL = 0.3
-"""Processors in use by a product that only waits, and tries its backlog now and then."""
 
 
 class Numbers:
@@ -106,25 +104,15 @@ async def backlogged(args: argparse.Namespace, product: Product, sink: Sink, num
     """The cost per delivered unit without and with ``--backlog`` units that wait for a dead provider."""
     small = ("10KB", SIZES["10KB"])
     before = await measure("depesche", product, sink, small, args.count, numbers.take(args.count))
-    await backlog(product, DEAD, 1_000, args.backlog, numbers.take(args.backlog))
+    await hand_in(product, 1_000, args.backlog, numbers.take(args.backlog), target=Target("r", (DEAD,)))
     console.print(
         f"{args.backlog} units for a dead provider are taken; they settle on the ladder before the rest is measured"
     )
-    await _settled(product)
+    await settled(product)
     after = await measure("depesche", product, sink, small, args.count, numbers.take(args.count))
     ratio = round(after.cpu_sum / before.cpu_sum, 3)
     console.print(f"cost per delivered unit: {before.cpu_sum} ms alone, {after.cpu_sum} ms with the backlog ({ratio})")
     return {"units": args.backlog, "before": before, "after": after, "ratio": ratio}
-
-
-async def _settled(product: Product) -> None:
-    """Wait until the product has done what can be done now: half a minute with hardly any work, or a quarter of an hour."""
-    still, deadline = 0, time.monotonic() + SETTLE_SECONDS
-    while still < 6 and time.monotonic() < deadline:
-        before = cpu.snapshot(product.parts)
-        await asyncio.sleep(5)
-        busy = sum(cpu.used(before, cpu.snapshot(product.parts)).values()) / 5
-        still = still + 1 if busy < STILL else 0
 
 
 async def bench(args: argparse.Namespace) -> dict[str, object]:
@@ -171,6 +159,8 @@ async def _measured(
     result["latency"] = await latency(args, subjects, sink, numbers) if args.latency_seconds else {}
     if args.backlog:
         result["backlog"] = await backlogged(args, product, sink, numbers)
+    if args.isps:
+        result["isps"] = await isps(product, sink, args.isps, numbers.take)
     if args.sustain:
         result["sustained"] = await sustained(args.sustain, product, sink, numbers)
     if not args.no_audit:
@@ -191,7 +181,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--count", type=int, default=12_000, help="10 KB mails per round of the product; the peer gets a third"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="rounds per size")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds per size; 0: none")
     parser.add_argument(
         "--sizes", nargs="+", choices=list(SIZES), default=list(SIZES), help="of which mails; default: all"
     )
@@ -205,6 +195,15 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         const=5_000,
         default=0,
         help="units that wait for a dead provider while the cost elsewhere is measured; without a number 5,000",
+    )
+    parser.add_argument(
+        "--isps",
+        type=int,
+        nargs="?",
+        const=120,
+        default=0,
+        metavar="SECONDS",
+        help="what five good providers get alone and beside four difficult ones, each time so long; without a number 120",
     )
     parser.add_argument("--alone", action="store_true", help="without the peer")
     parser.add_argument("--no-audit", action="store_true", help="without depesche audit at the end")

@@ -189,7 +189,8 @@ async def test_four_difficult_providers_cost_five_good_ones_nothing(outbox: Outb
     alone, mixed = Latency.of(events, before + after), Latency.of(events, beside)
     print(f"alone {Latency.of(events, before)} and {Latency.of(events, after)}, together {alone}, beside {mixed}")
     print(f"ratio of medians {mixed.median / alone.median:.2f}, of p90 {mixed.p90 / alone.p90:.2f}; promised is 1.20")
-    # The promise is printed. Held is what no other work on the machine can break: a waiting line behind a tarpit is seconds.
+    # The promise is about real time, and `make bench ARGS="--isps"` measures it. Here fifty times the work falls on the same
+    # cores. Held is what no other work on the machine can break: a waiting line behind a tarpit is seconds.
     assert mixed.median <= 2 * alone.median + 100
     assert mixed.p90 <= 3 * alone.p90 + 1000
 
