@@ -26,10 +26,13 @@ find_python() {
     fail "No Python from 3.11 to 3.14 was found." "Install one (Debian: sudo apt-get install -y python3), or name it: make run PYTHON=/path/to/python"
 }
 
-# uv takes its own certificates unless it is told; a machine that told pip means every downloader.
+# uv takes its own certificates unless it is told; a machine that told pip means every downloader, and one in an office whose
+# gateway opens TLS knows that gateway's certificate in the system's own store.
 prepare_uv() {
     export UV_PYTHON_DOWNLOADS=never
-    if [ -n "${PIP_CERT:-}" ] && [ -z "${SSL_CERT_FILE:-}" ]; then export SSL_CERT_FILE="$PIP_CERT"; fi
+    for store in "${PIP_CERT:-}" /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt; do
+        if [ -z "${SSL_CERT_FILE:-}" ] && [ -s "$store" ]; then export SSL_CERT_FILE="$store"; fi
+    done
     if [ -n "${PIP_INDEX_URL:-}" ] && [ -z "${UV_DEFAULT_INDEX:-}" ]; then export UV_DEFAULT_INDEX="$PIP_INDEX_URL"; fi
     if [ ! -w "${HOME:-/nonexistent}" ] && [ -z "${UV_CACHE_DIR:-}" ]; then export UV_CACHE_DIR=build/uv-cache; fi
 }
