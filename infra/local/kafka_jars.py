@@ -7,6 +7,8 @@ a resolver may silently pick another version of a transitive dependency, a lock 
 
 import argparse
 import hashlib
+import os
+import ssl
 import sys
 import tempfile
 import threading
@@ -169,6 +171,7 @@ class _Fetcher:
 
     def fetch(self, jars: list[Jar]) -> None:
         """Download these jars, several at once; the first failure ends all."""
+        _trust_what_the_system_trusts()
         with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE, thread_name_prefix="kafka-jars") as pool:
             tasks = [pool.submit(self._download, jar) for jar in jars]
             try:
@@ -213,6 +216,13 @@ class _Fetcher:
         )
         group, artifact, version = jar.coordinate.split(":")
         return Path(context.project(group, artifact).at_version(version).artifact().resolve())
+
+
+def _trust_what_the_system_trusts() -> None:
+    """Let requests take the system's certificates unless it was told others: an office's gateway stands in them only."""
+    store = ssl.get_default_verify_paths().cafile
+    if store and not any(os.environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")):
+        os.environ["REQUESTS_CA_BUNDLE"] = store
 
 
 def _reason(error: Exception) -> str:
