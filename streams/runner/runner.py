@@ -138,7 +138,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
     def _watchdog(self, consumer: AIOKafkaConsumer) -> Watchdog:
         names = [full_name(self._settings.kafka, topic) for topic in self._stage.topics]
         group = full_name(self._settings.kafka, self._stage.name)
-        witness = LagWitness(self._settings, group, names, lambda: set(consumer.assignment()))
+        client_id = f"{self._stage.name}-{self._member}"
+        witness = LagWitness(self._settings, group, client_id, names, lambda: set(consumer.assignment()))
         return Watchdog(
             lambda: dict(self.assignment.committed), witness, self._stage.waiting, self._limits.patience_seconds
         )

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
@@ -54,18 +55,26 @@ class LagWitness:
     """Asks the broker over fresh connections what the group has committed and where the log ends."""
 
     def __init__(
-        self, settings: Settings, group: str, topics: Sequence[str], owned: Callable[[], Collection[TopicPartition]]
+        self,
+        settings: Settings,
+        group: str,
+        client_id: str,
+        topics: Sequence[str],
+        owned: Callable[[], Collection[TopicPartition]],
     ) -> None:
         """Prepare to ask.
 
         Args:
             settings: where the log is.
             group: full name of the consumer group.
+            client_id: what the watched member calls itself.
             topics: full names of its topics.
-            owned: the partitions to answer for; when empty, all of the topics' (a member that was thrown out has none).
+            owned: the partitions to answer for; when empty, all that no other member holds: one that was thrown out has none
+                and must see what waits, one that stands by has none and must not be ended for the others' lag.
         """
         self._settings = settings
         self._group = group
+        self._client_id = client_id
         self._topics = topics
         self._owned = owned
 
@@ -83,7 +92,7 @@ class LagWitness:
         try:
             await admin.start()
             await consumer.start()
-            partitions = set(self._owned()) or await self._all(admin)
+            partitions = set(self._owned()) or await self._unheld(admin)
             committed = await admin.list_consumer_group_offsets(self._group)
             first = await consumer.beginning_offsets(partitions)
             last = await consumer.end_offsets(partitions)
@@ -93,11 +102,14 @@ class LagWitness:
         reached = {p: max(first[p], committed[p].offset if p in committed else 0) for p in partitions}
         return sum(max(0, last[p] - reached[p]) for p in partitions)
 
-    async def _all(self, admin: Any) -> set[TopicPartition]:
-        described = await admin.describe_topics(list(self._topics))
-        return {
-            TopicPartition(topic["topic"], part["partition"]) for topic in described for part in topic["partitions"]
-        }
+    async def _unheld(self, admin: Any) -> set[TopicPartition]:
+        topics = await admin.describe_topics(list(self._topics))
+        every = {TopicPartition(topic["topic"], part["partition"]) for topic in topics for part in topic["partitions"]}
+        answers = [answer.to_object() for answer in await admin.describe_consumer_groups([self._group])]
+        members = [member for answer in answers for group in answer["groups"] for member in group["members"]]
+        others = [member["member_assignment"] for member in members if member["client_id"] != self._client_id]
+        held = [ConsumerProtocolMemberAssignment.decode(told).partitions() for told in others if told]
+        return every.difference(*held)
 
 
 class Watchdog:

@@ -135,9 +135,8 @@ class Retry(ConsumerRebalanceListener):  # type: ignore[misc]
         )
 
     async def _work(self) -> None:
-        witness = LagWitness(
-            self._settings, full_name(self._settings.kafka, GROUP), self._topics, self._assignment.committed.keys
-        )
+        group, client_id = full_name(self._settings.kafka, GROUP), f"{GROUP}-{self._member}"
+        witness = LagWitness(self._settings, group, client_id, self._topics, self._assignment.committed.keys)
         watchdog = Watchdog(lambda: dict(self._assignment.committed), witness, self._idle, _PATIENCE_SECONDS)
         assert self._producer is not None
         sweeping = self._sweeper.work(self._producer, self._settled)

@@ -73,9 +73,11 @@ async def _read(settings: Settings, topic: str) -> list[bytes]:
         await consumer.stop()
 
 
-async def _lag(settings: Settings) -> int:
-    names = [full_name(settings.kafka, JOBS.name)]
-    return await LagWitness(settings, full_name(settings.kafka, "copier"), names, set).lag()
+async def _lag(settings: Settings, client_id: str = "", owned: Callable[[], set[TopicPartition]] | None = None) -> int:
+    """What waits in all partitions, or in those that the member ``client_id`` has to answer for."""
+    name = full_name(settings.kafka, JOBS.name)
+    owned = owned or (lambda: {TopicPartition(name, n) for n in range(2)})
+    return await LagWitness(settings, full_name(settings.kafka, "copier"), client_id, [name], owned).lag()
 
 
 async def _until_committed(settings: Settings, left: int = 0) -> None:
@@ -165,6 +167,22 @@ async def test_a_second_member_gets_its_share_and_nothing_is_lost(settings: Sett
     assert set(copies) == set(values)
     # What was under way when the partition went is given time to end, so nothing is done twice.
     assert sum(copies.values()) == len(values)
+
+
+async def test_who_stands_by_does_not_answer_for_what_others_hold(settings: Settings, out: AIOKafkaProducer) -> None:
+    stage = Copier(out, settings)
+    await _submit(out, settings, [b"1", b"2", b"3"])
+    # A member that was thrown out has nothing either, and nobody else has it: it must see what waits.
+    assert await _lag(settings, "copier-one", set) == 3
+    async with _running(Runner(settings, stage, out, "one")):
+        await _until_committed(settings)
+        await _submit(out, settings, [b"stuck", b"stuck"])
+        while stage.taken.count(b"stuck") < 2:
+            await asyncio.sleep(0.05)
+        assert await _lag(settings, "copier-one") == 2
+        assert await _lag(settings, "copier-two", set) == 0
+        # As Kafka still knows it as the holder of both, who was that member answers for them itself.
+        assert await _lag(settings, "copier-one", set) == 2
 
 
 async def test_a_runner_that_stands_still_ends_itself(settings: Settings, out: AIOKafkaProducer) -> None:
