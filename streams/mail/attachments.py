@@ -15,6 +15,7 @@ from typing import Final
 import pybase64
 
 from depesche.schemas.landmark import find_by
+from depesche.streams.mail.parts import padded_at_end_only
 
 LARGE: Final = 32 << 10
 """Bytes of Base64 text from which on taking an attachment out costs a scanner less than it saves."""
@@ -71,7 +72,7 @@ def _decoded(text: bytes) -> bytes | None:
     """What the text means, if it means the same to everybody."""
     body = text.rstrip(b"\r\n")
     letters = len(body) - body.count(b"\r") - body.count(b"\n")
-    if letters % 4 or body.find(b"=", 0, -2) >= 0:
+    if letters % 4 or not padded_at_end_only(body):
         return None
     try:
         content = pybase64.b64decode(body)

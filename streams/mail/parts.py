@@ -138,10 +138,15 @@ def _base64(body: bytes) -> bytes:
     body = body.rstrip()
     try:
         # Six times as fast where padding stands at the end only, which alone both read alike.
-        return binascii.a2b_base64(body) if body.find(b"=", 0, -2) >= 0 else pybase64.b64decode(body)
+        return pybase64.b64decode(body) if padded_at_end_only(body) else binascii.a2b_base64(body)
     except binascii.Error:
         letters = _NOT_BASE64.sub(b"", body)
         return binascii.a2b_base64(letters[: len(letters) // 4 * 4] + b"====")
+
+
+def padded_at_end_only(text: bytes) -> bool:
+    """Whether Base64 text has padding at its end and nowhere else."""
+    return text.find(b"=", 0, -2) < 0 and (text[-2:-1] != b"=" or text[-1:] == b"=")
 
 
 def _members(archive: bytes, left: _Allowance) -> Iterator[bytes]:

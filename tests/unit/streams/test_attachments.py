@@ -80,6 +80,7 @@ def test_what_was_taken_out_is_not_in_the_rest() -> None:
         pytest.param(HEADER[: HEADER.index(b"Content-T", 1)], TEXT, id="no encoding"),
         pytest.param(HEADER + b"X: " + b"x" * 5000 + b"\r\n", TEXT, id="endless header"),
         pytest.param(HEADER, b"QQ==\r\n" + TEXT, id="padding in the middle"),
+        pytest.param(HEADER, TEXT.rstrip(b"=\r\n")[:-2] + b"=A\r\n", id="a letter behind the padding"),
         pytest.param(HEADER, b"Q\r\n" + TEXT, id="a letter too many"),
         pytest.param(HEADER, b"!QUJD\r\n" + TEXT, id="a letter that is none"),
         pytest.param(HEADER, b"!QUJ\r\n" + TEXT, id="a letter that is none in a whole group"),

@@ -25,6 +25,8 @@ def plainly(body: bytes) -> bytes:
 @given(st.lists(LETTERS, max_size=30).map(b"".join))
 @example(b"QUJD\r\nQUI=\r\nQUJD\r\n")
 @example(b"QUJDQUI=\r\n\r\n")
+@example(b"AAA=A")
+@example(b"AA==A")
 def test_base64_is_read_as_the_standard_library_reads_it(body: bytes) -> None:
     assert list(decoded_parts(ATTACHED + b"QUJD\r\n" + body)) == [plainly(b"QUJD\r\n" + body)]
 
