@@ -80,6 +80,7 @@ def build_app(settings: Settings, member: str) -> faust.App:
         full_name(kafka, APP_ID),
         broker=[URL(f"kafka://{server}") for server in settings.bootstrap.split(",")],
         broker_credentials=_credentials(kafka),
+        broker_client_id=client_of(member),
         datadir=str(directory),
         store="memory://",
         autodiscover=False,
@@ -90,7 +91,7 @@ def build_app(settings: Settings, member: str) -> faust.App:
         topic_replication_factor=kafka.replication,
         topic_partitions=kafka.partitions,
         consumer_auto_offset_reset="earliest",
-        consumer_group_instance_id=f"{APP_ID}-{member}",
+        consumer_group_instance_id=client_of(member),
         broker_session_timeout=10,
         broker_heartbeat_interval=3,
         broker_commit_interval=COMMIT_SECONDS,
@@ -105,6 +106,11 @@ def build_app(settings: Settings, member: str) -> faust.App:
         worker_redirect_stdouts=False,
         logging_config=None,
     )
+
+
+def client_of(member: str) -> str:
+    """What a worker calls itself towards the log."""
+    return f"{APP_ID}-{member}"
 
 
 def _credentials(kafka: KafkaSettings) -> Any:

@@ -22,6 +22,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
+from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -52,6 +53,12 @@ class Consumer(driver.Consumer):
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         async with self._taking:
             return await super()._getmany(active_partitions, timeout)
+
+    def committed(self) -> Mapping[TopicPartition, int]:
+        """The offsets that this worker has committed, as far as it knows."""
+        return {
+            TopicPartition(*place): offset for place, offset in self._committed_offset.items() if offset is not None
+        }
 
     async def perform_seek(self) -> None:
         """Every partition to where it must go on. Faust's callers start the flow again themselves."""
