@@ -21,6 +21,8 @@ LARGE: Final = 32 << 10
 """Bytes of Base64 text from which on taking an attachment out costs a scanner less than it saves."""
 MAX_TAKEN: Final = 8
 """Attachments that are taken out of one message: each is a request to the scanner."""
+MAX_LOOKED_AT: Final = 500
+"""Lines of one message that are looked at as a boundary, so that a mail made of such lines costs no more than another."""
 STAND_IN: Final = b"VGhpcyBhdHRhY2htZW50IGlzIHNjYW5uZWQgYnkgaXRzZWxmLg==\r\n"
 """What stands in the message instead: a short text, because an empty or cut-off file could count as a broken one."""
 _LONGEST_HEADER: Final = 4096
@@ -42,7 +44,9 @@ def attachments_apart(message: bytes) -> tuple[bytes, ...]:
     taken: list[bytes] = []
     done = 0
     at = find_by(message, b"\r\n--", 2)
-    while at >= 0 and len(taken) < MAX_TAKEN and len(message) - at >= LARGE:
+    for _ in range(MAX_LOOKED_AT):
+        if at < 0 or len(taken) == MAX_TAKEN or len(message) - at < LARGE:
+            break
         start = message.find(b"\r\n\r\n", at, at + _LONGEST_HEADER) + 4
         end = _end(message, start) if start >= 4 and _is_attachment(message[at:start]) else -1
         content = _decoded(message[start:end]) if end - start >= LARGE else None

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from depesche.streams.mail.attachments import LARGE, MAX_TAKEN, STAND_IN, attachments_apart
+from depesche.streams.mail.attachments import LARGE, MAX_LOOKED_AT, MAX_TAKEN, STAND_IN, attachments_apart
 
 CONTENT = random.Random(3).randbytes(LARGE)
 TEXT = base64.encodebytes(CONTENT).replace(b"\n", b"\r\n")
 HEADER = b"Content-Type: application/pdf; name=a.pdf\r\nContent-Transfer-Encoding: base64\r\n"
+PART = b"--b\r\n" + HEADER + b"\r\n" + TEXT
 
 
 def mail(header: bytes = HEADER, text: bytes = TEXT, end: bytes = b"--b--\r\n") -> bytes:
@@ -104,17 +105,22 @@ def test_a_mail_whose_body_is_the_attachment_stays_whole() -> None:
 
 
 def test_no_more_are_taken_than_a_scanner_is_asked_for_at_once() -> None:
-    part = b"--b\r\n" + HEADER + b"\r\n" + TEXT
-    message = mail(end=part * MAX_TAKEN + b"--b--\r\n")
+    message = mail(end=PART * MAX_TAKEN + b"--b--\r\n")
     assert attachments_apart(message) == (
-        mail(text=STAND_IN, end=part.replace(TEXT, STAND_IN) * (MAX_TAKEN - 1) + part + b"--b--\r\n"),
+        mail(text=STAND_IN, end=PART.replace(TEXT, STAND_IN) * (MAX_TAKEN - 1) + PART + b"--b--\r\n"),
         *[CONTENT] * MAX_TAKEN,
     )
 
 
+@pytest.mark.parametrize(("rows", "taken"), [(MAX_LOOKED_AT - 10, 1), (MAX_LOOKED_AT, 0)])
+def test_a_mail_made_of_boundaries_is_not_looked_through(rows: int, taken: int) -> None:
+    text = b"--\r\n" * rows + b"x" * 5000 + b"\r\n"
+    message = mail(b"Content-Type: text/plain\r\n", text, PART + b"--b--\r\n")
+    assert len(attachments_apart(message)) == 1 + taken
+
+
 def test_an_attachment_behind_one_that_stays_is_taken() -> None:
-    part = b"--b\r\n" + HEADER + b"\r\n" + TEXT
-    assert attachments_apart(mail(text=b"!" + TEXT, end=part + b"--b--\r\n"))[1:] == (CONTENT,)
+    assert attachments_apart(mail(text=b"!" + TEXT, end=PART + b"--b--\r\n"))[1:] == (CONTENT,)
 
 
 @given(st.binary(max_size=300))
