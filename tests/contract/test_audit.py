@@ -222,7 +222,7 @@ async def test_a_job_with_many_recipients_is_many_units(books: Books) -> None:
 
 
 async def test_read_in_parts_it_says_the_same(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
-    await books.tell(await books.mails(30))
+    await books.tell(await books.mails(12))
     await books.stored()
     whole = await books.audit()
     monkeypatch.setattr(audit, "UNITS_AT_ONCE", 5)

@@ -96,7 +96,7 @@ def test_couriers_that_hold_back_by_themselves_do_not_talk_the_law_out_of_its_li
     assert world.decisions[-1].at - world.decisions[0].at < 9 * 60 * MINUTE
 
 
-@pytest.mark.parametrize("limit", [20, 200])
+@pytest.mark.parametrize("limit", [20, pytest.param(200, marks=pytest.mark.long)])
 def test_the_law_and_the_couriers_reflex_together_touch_a_limit_a_few_times_a_day(limit: int) -> None:
     isp = RateLimit(limit)
     world = World(isp, demand=3000, restraint=Restraint())
